@@ -1,0 +1,1 @@
+"""Floor 0: space — datum, local plane, grid, geo-fence.  Imports nothing of ours."""

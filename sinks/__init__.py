@@ -1,0 +1,1 @@
+"""Floor 2: where outcomes go — ClickHouse, Kafka producers, files, memory."""

@@ -1,0 +1,249 @@
+"""The public messages, as types: what sources send, what dispatch centres and ClickHouse receive.
+
+The JSON Schemas and the AsyncAPI document in ``docs/schemas`` are generated from these types, so a promise changes
+here or nowhere.  Unknown extra fields are ignored (the msgspec default), so a gateway may send more than we read.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+SOURCES = ("iot", "video", "hotline", "patrol")
+"""Every source of reports; the position in this tuple is the source's number in columns."""
+
+TOPIC_OF_SOURCE = {
+    "iot": "iot.readings",
+    "video": "video.events",
+    "hotline": "hotline.tickets",
+    "patrol": "patrol.reports",
+}
+SOURCE_OF_TOPIC = {topic: source for source, topic in TOPIC_OF_SOURCE.items()}
+
+REPORTS = "reports"
+INCIDENTS = "incidents"
+ASSIGNMENTS = "assignments"
+DEAD_LETTERS = "dead-letters"
+FEEDBACK = "dispatch.feedback"
+
+Id = Annotated[str, Meta(min_length=1, max_length=64)]
+Time = Annotated[
+    datetime | int,
+    Meta(description="RFC 3339 with an offset, or integer Unix milliseconds."),
+]
+Lon = Annotated[float, Meta(ge=-180, le=180, description="Degrees east, in the datum named by `crs`.")]
+Lat = Annotated[float, Meta(ge=-90, le=90, description="Degrees north, in the datum named by `crs`.")]
+AccuracyM = Annotated[float, Meta(ge=0, le=5000, description="Positional accuracy, one sigma, metres.")]
+Confidence = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Outcome(StrEnum):
+    """What became of a report; the log key, the metric label and the ClickHouse column use the same word."""
+
+    OPENED = "opened"
+    JOINED = "joined"
+    REPEAT = "repeat"
+    LATE = "late"
+    REOPENED = "reopened"
+    NOT_AN_EVENT = "not_an_event"
+
+
+class Reason(StrEnum):
+    """Why a message became a dead letter; the header, the metric label and the ClickHouse column."""
+
+    MALFORMED_JSON = "malformed_json"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    OUT_OF_RANGE = "out_of_range"
+    INVALID_TIME = "invalid_time"
+    FUTURE_TIME = "future_time"
+    TOO_OLD = "too_old"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED_CRS = "unsupported_crs"
+    UNKNOWN_CATEGORY = "unknown_category"
+    UNKNOWN_DEVICE = "unknown_device"
+    OUTSIDE_CITY = "outside_city"
+    UNKNOWN_INCIDENT = "unknown_incident"
+    ILLEGAL_TRANSITION = "illegal_transition"
+
+
+class Status(StrEnum):
+    """Where an incident stands in its life."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    DISPATCHED = "dispatched"
+    DISPOSED = "disposed"
+    CLOSED = "closed"
+    REJECTED = "rejected"
+
+
+# ---------------------------------------------------------------------------------------------- what sources send
+
+
+class SourceMessage(msgspec.Struct, kw_only=True):
+    """Fields common to every source."""
+
+    id: Id
+    time: Time
+    platform: Annotated[str, Meta(max_length=64)] | None = None
+    lon: Lon | None = None
+    lat: Lat | None = None
+    crs: str | None = None
+    accuracy_m: AccuracyM | None = None
+    asset_id: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class IotMessage(SourceMessage, kw_only=True):
+    """A sensor's reading (`metric` and `value`) or its own alarm (`alarm`)."""
+
+    device_id: Id
+    metric: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    value: float | None = None
+    unit: Annotated[str, Meta(max_length=32)] | None = None
+    alarm: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    state: str | None = None
+
+
+class VideoMessage(SourceMessage, kw_only=True):
+    """Something a camera's analytics saw; the picture itself stays where it is."""
+
+    camera_id: Id
+    event_type: Annotated[str, Meta(min_length=1, max_length=128)]
+    confidence: Confidence
+    snapshot_url: Annotated[str, Meta(max_length=2048)] | None = None
+
+
+class HotlineMessage(SourceMessage, kw_only=True):
+    """A ticket of the 12345 hotline.  `caller` is replaced by a keyed hash before anything else sees it."""
+
+    category: Annotated[str, Meta(min_length=1, max_length=128)]
+    text: str | None = None
+    address: str | None = None
+    caller: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class PatrolMessage(SourceMessage, kw_only=True):
+    """A grid worker's report."""
+
+    worker_id: Id
+    category: Annotated[str, Meta(min_length=1, max_length=128)]
+    lon: Lon
+    lat: Lat
+    text: str | None = None
+    address: str | None = None
+
+
+MESSAGE_OF_SOURCE: dict[str, type[SourceMessage]] = {
+    "iot": IotMessage,
+    "video": VideoMessage,
+    "hotline": HotlineMessage,
+    "patrol": PatrolMessage,
+}
+
+
+# ------------------------------------------------------------------------------------------------- what we send
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """One report an incident rests on."""
+
+    source: str
+    report_id: str
+
+
+class Incident(msgspec.Struct, kw_only=True):
+    """One real-world event as it stands at `version`.  Times are RFC 3339 UTC with milliseconds."""
+
+    incident_id: str
+    version: int
+    status: str
+    category: str
+    category_name: str
+    priority: int
+    department: str
+    grid_code: str | None
+    community_code: str | None
+    street_code: str | None
+    county_code: str | None
+    lon: float | None
+    lat: float | None
+    accuracy_m: float | None
+    opened_at: str
+    first_report_at: str
+    last_report_at: str
+    updated_at: str
+    closed_at: str | None = None
+    report_count: int
+    repeat_count: int
+    sources: dict[str, int]
+    witness_count: int | None = None
+    confidence: float | None = None
+    sla_due_at: str | None = None
+    overdue: bool | None = None
+    merged_into: str | None = None
+    recurrence_of: str | None = None
+    pack_version: str
+    evidence: list[Evidence]
+
+
+class RunnerUp(msgspec.Struct, frozen=True):
+    """The incident that would have won had the best not been there."""
+
+    incident_id: str
+    score: int
+    distance_m: float
+
+
+class Why(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Each term's contribution to the decision."""
+
+    rule: str
+    """`nearest_open`, `nothing_near`, `no_position`, `same_report`, `not_an_event`."""
+    radius_m: float | None = None
+    """Largest distance that would still have matched: the category's radius and the capped accuracy."""
+    window_s: int | None = None
+    distance_points: int | None = None
+    """0 at the edge of the radius, 1000 at the founding position."""
+    late_s: float | None = None
+    """How far behind the watermark the report came, beyond which `lateness_s` was exceeded."""
+    found: bool | None = None
+    """For a late report: whether it found an incident still held (`true`) or founded one."""
+    runner_up: RunnerUp | None = None
+
+
+class Assignment(msgspec.Struct, kw_only=True):
+    """Which report went where, and why; `origin` and `revision` together are its key."""
+
+    origin: str
+    revision: int
+    source: str
+    report_id: str
+    event_time: str
+    incident_id: str | None
+    outcome: str
+    score: int | None
+    distance_m: float | None
+    gap_s: float | None
+    category: str
+    why: Why
+
+
+class DeadLetterRecord(msgspec.Struct, kw_only=True):
+    """A dead letter without its content: what the table and the file hold."""
+
+    origin: str
+    reason: str
+    field: str | None
+    detail: str
+    source: str
+    sha256: str
+    size_bytes: int
+    excerpt: str
+    ingested_at: str
+    service_version: str
