@@ -32,7 +32,7 @@ FEEDBACK = "dispatch.feedback"
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Time = Annotated[
-    datetime | int,
+    Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=-62_135_596_800_000, le=253_402_300_799_999)],
     Meta(description="RFC 3339 with an offset, or integer Unix milliseconds."),
 ]
 Lon = Annotated[float, Meta(ge=-180, le=180, description="Degrees east, in the datum named by `crs`.")]

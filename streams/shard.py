@@ -1,0 +1,302 @@
+"""One shard's fold: blocks of reports in, assignments and incidents out.
+
+A pure fold over a partition of the `reports` topic: same log, same incidents, byte for byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.blocks import Block, Mark
+from streams.dedupe import NOT_AN_EVENT, OUTCOMES, REDELIVERED, REPEAT, Decided, Dedupe, DedupeRules
+from streams.messages import (
+    SOURCE_OF_TOPIC,
+    SOURCES,
+    TOPIC_OF_SOURCE,
+    Assignment,
+    Evidence,
+    Incident,
+    RunnerUp,
+    Status,
+    Why,
+)
+from streams.pack import CityPack
+from streams.reports import NO_POSITION, LocatedReports
+
+SCORE_OF_FOUNDING_POSITION = 1000
+"""A report at the founding position scores this, one at the edge of the radius 0."""
+
+
+class _Codes(NamedTuple):
+    grid_code: str | None
+    community_code: str | None
+    street_code: str | None
+    county_code: str | None
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What a batch of reports led to.
+
+    ``assignments`` are in the order of the reports, ``rows`` the reports they speak of; ``incidents`` are what
+    consumers must be told, in order: each opening, each further source, and the last state of whatever changed.
+    """
+
+    assignments: list[Assignment] = field(default_factory=list)
+    rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    incidents: list[Incident] = field(default_factory=list)
+    redelivered: int = 0
+
+    def outcomes(self) -> Counter[str]:
+        """How many assignments of each outcome."""
+        return Counter(assignment.outcome for assignment in self.assignments)
+
+
+class Shard:
+    """Folds the reports of some category groups of one city.
+
+    ``one_clock`` as in :class:`streams.dedupe.Dedupe`.
+    """
+
+    def __init__(self, pack: CityPack, rules: DedupeRules, *, one_clock: bool = False) -> None:
+        self.pack = pack
+        self.dedupe = Dedupe(rules, one_clock=one_clock)
+        self._pack_versions: list[str] = []
+        self._codes = [_codes_of(pack, cell) for cell in range(len(pack.grid))]
+        # First and latest report of each incident, by row; texts do not fit the core's columns.
+        self._first: list[Evidence] = []
+        self._latest: list[Evidence | None] = []
+
+    def __len__(self) -> int:
+        return self.dedupe.count
+
+    def apply_block(self, block: Block, *, silent: bool = False) -> Decisions:
+        """Fold one block; ``silent`` changes the state alone, as after a restart."""
+        self.mark(block.marks)
+        return self.apply(block.reports, block.pack_version, silent=silent)
+
+    def mark(self, marks: Iterable[Mark]) -> None:
+        """Fold the marks of a block or a tick."""
+        for mark in marks:
+            source = SOURCE_OF_TOPIC.get(mark.topic)
+            if source is not None:
+                self.dedupe.mark(SOURCES.index(source), mark.partition, mark.newest_ms, mark.drained)
+
+    def apply(self, reports: LocatedReports, pack_version: str, *, silent: bool = False) -> Decisions:
+        """Fold reports in order."""
+        if not len(reports):
+            return Decisions()
+        if pack_version not in self._pack_versions:
+            self._pack_versions.append(pack_version)
+        decided = self.dedupe.apply(reports, self._pack_versions.index(pack_version))
+        snapshot_evidence = self._gather_evidence(reports, decided)
+        if silent:
+            return Decisions(redelivered=int((decided.outcome == REDELIVERED).sum()))
+        rows = np.flatnonzero(decided.outcome != REDELIVERED)
+        return Decisions(
+            self._assignments(reports, decided, rows),
+            rows,
+            self._incidents(decided.snapshots, snapshot_evidence),
+            len(reports) - len(rows),
+        )
+
+    def incidents(self) -> list[Incident]:
+        """Every incident as it stands, sorted by id."""
+        evidence = [
+            [first] if latest is None else [first, latest]
+            for first, latest in zip(self._first, self._latest, strict=True)
+        ]
+        told = self._incidents(self.dedupe.incidents[: self.dedupe.count], evidence)
+        return sorted(told, key=lambda incident: incident.incident_id)
+
+    # ------------------------------------------------------------------------------------------------ evidence
+
+    def _gather_evidence(self, reports: LocatedReports, decided: Decided) -> list[list[Evidence]]:
+        """Advance first and latest report row by row; returns the evidence of each snapshot."""
+        order = np.argsort(decided.snapshot_row, kind="stable").tolist()
+        snapshot_row = decided.snapshot_row.tolist()
+        of_snapshot: list[list[Evidence]] = [[]] * len(order)
+        next_snapshot = 0
+        changing = np.flatnonzero((decided.incident >= 0) & (decided.outcome < REDELIVERED)).tolist()
+        sources = reports.source.tolist()
+        incidents = decided.incident.tolist()
+        repeats = (decided.outcome == REPEAT).tolist()
+        ids = reports.report_id
+        for row in changing:
+            incident = incidents[row]
+            if not repeats[row]:
+                evidence = Evidence(SOURCES[sources[row]], ids[row])
+                if incident == len(self._first):
+                    self._first.append(evidence)
+                    self._latest.append(None)
+                else:
+                    self._latest[incident] = evidence
+            while next_snapshot < len(order) and snapshot_row[order[next_snapshot]] == row:
+                latest = self._latest[incident]
+                first = self._first[incident]
+                of_snapshot[order[next_snapshot]] = [first] if latest is None else [first, latest]
+                next_snapshot += 1
+        return of_snapshot
+
+    # ------------------------------------------------------------------------------------------------- outputs
+
+    def _incident_id(self, incident: Any) -> str:
+        group = self.pack.categories[incident["category"]].group
+        return f"{self.pack.code}-{group}-{int(incident['key_hi']):016x}{int(incident['key_lo']):016x}"
+
+    def _incidents(self, rows: npt.NDArray[np.void], evidence: list[list[Evidence]]) -> list[Incident]:
+        opened, first, last, updated = (
+            _rfc3339(rows[name]) for name in ("opened_ms", "first_ms", "last_ms", "updated_ms")
+        )
+        made = []
+        for i, row in enumerate(rows):
+            category = self.pack.categories[row["category"]]
+            cell = int(row["cell"])
+            codes = self._codes[cell] if cell >= 0 else _NOWHERE
+            placed = row["lon_e7"] != NO_POSITION
+            made.append(
+                Incident(
+                    incident_id=self._incident_id(row),
+                    version=int(row["version"]),
+                    status=Status.OPEN.value,
+                    category=category.code,
+                    category_name=category.name,
+                    priority=category.priority,
+                    department=category.department,
+                    grid_code=codes.grid_code,
+                    community_code=codes.community_code,
+                    street_code=codes.street_code,
+                    county_code=codes.county_code,
+                    lon=int(row["lon_e7"]) / 1e7 if placed else None,
+                    lat=int(row["lat_e7"]) / 1e7 if placed else None,
+                    accuracy_m=int(row["accuracy_cm"]) / 100 if placed else None,
+                    opened_at=opened[i],
+                    first_report_at=first[i],
+                    last_report_at=last[i],
+                    updated_at=updated[i],
+                    report_count=int(row["report_count"]),
+                    repeat_count=int(row["repeat_count"]),
+                    sources={
+                        source: count
+                        for source, count in zip(SOURCES, row["by_source"].tolist(), strict=True)
+                        if count
+                    },
+                    pack_version=self._pack_versions[row["pack"]],
+                    evidence=evidence[i],
+                )
+            )
+        return made
+
+    def _assignments(
+        self, reports: LocatedReports, decided: Decided, rows: npt.NDArray[np.int64]
+    ) -> list[Assignment]:
+        took = reports.take(rows)
+        incident_rows = decided.incident[rows].tolist()
+        ids = {
+            number: self._incident_id(self.dedupe.incidents[number])
+            for number in {*incident_rows, *decided.runner_up[rows].tolist()}
+            if number >= 0
+        }
+        event_time = _rfc3339(took.time_ms)
+        categories = [self.pack.categories[number] for number in took.category.tolist()]
+        window_s = [
+            None if number < 0 else self.pack.categories[kind].window_s
+            for number, kind in zip(incident_rows, self.dedupe.incidents["category"][decided.incident[rows]].tolist(), strict=True)
+        ]
+        made = []
+        for i, (row, outcome, incident, source, partition, offset, index, report_id) in enumerate(
+            zip(
+                rows.tolist(),
+                decided.outcome[rows].tolist(),
+                incident_rows,
+                took.source.tolist(),
+                took.partition.tolist(),
+                took.offset.tolist(),
+                took.index.tolist(),
+                took.report_id.tolist(),
+                strict=True,
+            )
+        ):
+            score: int | None = None
+            distance_m: float | None = None
+            gap_s: float | None = None
+            if outcome == REPEAT:
+                why = Why(rule="same_report")
+            elif outcome == NOT_AN_EVENT:
+                why = Why(rule="not_an_event")
+            else:
+                allowed_cm = int(decided.allowed_cm[row])
+                matched = bool(decided.matched[row])
+                why = Why(
+                    rule="nearest_open" if matched else "nothing_near",
+                    radius_m=allowed_cm / 100,
+                    window_s=window_s[i],
+                )
+                if matched:
+                    score = _score(int(decided.distance_cm2[row]), allowed_cm)
+                    distance_m = round(math.sqrt(decided.distance_cm2[row]) / 100, 1)
+                    gap_s = round(int(decided.gap_ms[row]) / 1000, 1)
+                    why.distance_points = score
+                    runner_up = int(decided.runner_up[row])
+                    if runner_up >= 0:
+                        cm2 = int(decided.runner_up_cm2[row])
+                        why.runner_up = RunnerUp(
+                            ids[runner_up],
+                            _score(cm2, int(decided.runner_up_allowed_cm[row])),
+                            round(math.sqrt(cm2) / 100, 1),
+                        )
+                elif reports.lon_e7[row] == NO_POSITION:
+                    why = Why(rule="no_position")
+                if OUTCOMES[outcome] == "late":
+                    why.late_s = round(int(decided.behind_ms[row]) / 1000, 1)
+                    why.found = matched
+            made.append(
+                Assignment(
+                    origin=f"{TOPIC_OF_SOURCE[SOURCES[source]]}:{partition}:{offset}:{index}",
+                    revision=0,
+                    source=SOURCES[source],
+                    report_id=report_id,
+                    event_time=event_time[i],
+                    incident_id=ids.get(incident),
+                    outcome=OUTCOMES[outcome].value,
+                    score=score,
+                    distance_m=distance_m,
+                    gap_s=gap_s,
+                    category=categories[i].code,
+                    why=why,
+                )
+            )
+        return made
+
+
+_NOWHERE = _Codes(None, None, None, None)
+
+
+def _score(cm2: int, allowed_cm: int) -> int:
+    """1000 at the founding position, 0 at the edge of the radius, by the square of the distance."""
+    if not allowed_cm:
+        return SCORE_OF_FOUNDING_POSITION
+    return SCORE_OF_FOUNDING_POSITION - SCORE_OF_FOUNDING_POSITION * cm2 // (allowed_cm * allowed_cm)
+
+
+def _codes_of(pack: CityPack, cell: int) -> _Codes:
+    grid = pack.grid
+    by_level = {
+        level: grid.codes[above]
+        for level, above in zip(grid.levels, grid.ancestors[cell].tolist(), strict=True)
+        if above >= 0
+    }
+    return _Codes(grid.codes[cell], by_level.get("community"), by_level.get("street"), by_level.get("county"))
+
+
+def _rfc3339(time_ms: npt.NDArray[np.int64]) -> list[str]:
+    """RFC 3339 UTC with milliseconds."""
+    text: list[str] = np.datetime_as_string(time_ms.astype("datetime64[ms]"), unit="ms", timezone="UTC").tolist()
+    return text
