@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from geo.datum import CRS, to_wgs84
+from streams.dead_letters import DeadLetter
 from streams.messages import (
     MESSAGE_OF_SOURCE,
     SOURCE_OF_TOPIC,
@@ -75,30 +76,6 @@ class IntakeLimits:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"intake.{name} = {value}: must be {low} to {high}")
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """What could not be used: the original bytes, unchanged, and why."""
-
-    record: SourceRecord
-    index: int
-    value: bytes
-    """The element's exact bytes; the whole value where it is not an array."""
-    reason: Reason
-    field: str | None
-    detail: str
-    ingested_ms: int
-
-    @property
-    def source(self) -> str:
-        """The source, or the topic's name where it is not a source's topic."""
-        return SOURCE_OF_TOPIC.get(self.record.topic, self.record.topic)
-
-    @property
-    def origin(self) -> str:
-        """``topic:partition:offset:index``."""
-        return f"{self.record.topic}:{self.record.partition}:{self.record.offset}:{self.index}"
 
 
 @dataclass(slots=True)
@@ -159,9 +136,7 @@ class Intake:
             refused.append((number, index, self._exact_bytes(number, index, records[number].value, raws), refusal))
         refused.sort(key=lambda item: item[:2])
         dead_letters = [
-            DeadLetter(
-                records[number], index, value, refusal.reason, refusal.field, refusal.detail, ingested[number]
-            )
+            _dead_letter(records[number], index, value, refusal, ingested[number])
             for number, index, value, refusal in refused
         ]
         kept = np.ones(len(messages), bool)
@@ -477,6 +452,10 @@ _READERS: dict[type[SourceMessage], Callable[[Intake, Any], _Read | Refusal]] = 
     HotlineMessage: Intake._read_hotline,
     PatrolMessage: Intake._read_patrol,
 }
+
+
+def _dead_letter(record: SourceRecord, index: int, value: bytes, refusal: Refusal, ingested_ms: int) -> DeadLetter:
+    return DeadLetter(record.topic, record.partition, record.offset, index, record.key, value, *refusal, ingested_ms)
 
 
 def _time_ms(time: datetime | int) -> int:

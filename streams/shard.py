@@ -62,12 +62,14 @@ class Decisions:
 class Shard:
     """Folds the reports of some category groups of one city.
 
-    ``one_clock`` as in :class:`streams.dedupe.Dedupe`.
+    ``one_clock`` as in :class:`streams.dedupe.Dedupe`.  Without ``tells`` no batch tells the incidents it changed;
+    :meth:`incidents` has them all in the end.
     """
 
-    def __init__(self, pack: CityPack, rules: DedupeRules, *, one_clock: bool = False) -> None:
+    def __init__(self, pack: CityPack, rules: DedupeRules, *, one_clock: bool = False, tells: bool = True) -> None:
         self.pack = pack
         self.dedupe = Dedupe(rules, one_clock=one_clock)
+        self._tells = tells
         self._pack_versions: list[str] = []
         self._codes = [_codes_of(pack, cell) for cell in range(len(pack.grid))]
         # First and latest report of each incident, by row; texts do not fit the core's columns.
@@ -103,7 +105,7 @@ class Shard:
         return Decisions(
             self._assignments(reports, decided, rows),
             rows,
-            self._incidents(decided.snapshots, snapshot_evidence),
+            self._incidents(decided.snapshots, snapshot_evidence) if self._tells else [],
             len(reports) - len(rows),
         )
 
