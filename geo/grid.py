@@ -1,0 +1,342 @@
+"""The management grid: nested cells, and which of them a point lies in.
+
+Reading is forgiving in one way only: every fault of a file is found in one go, so that whoever mends it need not come
+back once per fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import ArrayLike, NDArray
+
+from geo.features import Feature, FeatureError, polygon_of, read_features
+from geo.fence import Fence
+from geo.plane import metres_per_degree
+
+OVERLAP_LIMIT_M2 = 1.0
+"""Two cells of one level may share at most this area, square metres: what rounding of coordinates makes."""
+
+# 6 county, +3 street, +3 community, +3 cell: only codes of this shape promise that a roll-up is a prefix.
+_CODE_LENGTHS = (6, 9, 12, 15)
+
+
+@dataclass(frozen=True)
+class GridFault:
+    """Something wrong in a grid file; `line` is where the cell starts, None for the file as a whole."""
+
+    line: int | None
+    message: str
+    severity: str = "fault"
+    """``fault`` or ``warning``."""
+
+
+class GridError(ValueError):
+    """A grid cannot be used; `faults` lists everything that is wrong with it, warnings left out."""
+
+    def __init__(self, faults: Sequence[GridFault]) -> None:
+        self.faults = list(faults)
+        super().__init__("; ".join(f"line {f.line}: {f.message}" if f.line else f.message for f in self.faults))
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Every cell of every level, sorted by code; a cell is an index into these arrays."""
+
+    levels: tuple[str, ...]
+    """Outermost first."""
+    codes: tuple[str, ...]
+    """Ascending, unique."""
+    names: tuple[str, ...]
+    level: NDArray[np.int8]
+    """(n_cells,) index into `levels`."""
+    parent: NDArray[np.int32]
+    """(n_cells,) cell index, -1 for none; always a cell of an outer level."""
+    ancestors: NDArray[np.int32]
+    """(n_cells, n_levels) the cell itself at its own level, its parents at outer ones, -1 where there is none."""
+    bounds: tuple[float, float, float, float]
+    """min_lon, min_lat, max_lon, max_lat, degrees WGS-84."""
+    geometries: NDArray[np.object_] = field(repr=False)
+    """(n_cells,) shapely Polygons or MultiPolygons."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @cached_property
+    def index_of_code(self) -> dict[str, int]:
+        """Cell index of each code."""
+        return {code: index for index, code in enumerate(self.codes)}
+
+    @cached_property
+    def _fences(self) -> tuple[tuple[NDArray[np.int32], Fence], ...]:
+        """Per level, innermost first: the cells of the level (ascending, so by code) and their fence."""
+        fences = []
+        for level in range(len(self.levels) - 1, -1, -1):
+            cells = np.flatnonzero(self.level == level).astype(np.int32)
+            if len(cells):
+                fences.append((cells, Fence(self.geometries[cells])))
+        return tuple(fences)
+
+    def locate(self, lon_deg: ArrayLike, lat_deg: ArrayLike) -> NDArray[np.int32]:
+        """Find the finest cell that covers each point.
+
+        Parameters
+        ----------
+        lon_deg, lat_deg : float64 array_like, shape (n,)
+            Degrees, WGS-84.
+
+        Returns
+        -------
+        int32 array, shape (n,)
+            A cell of the innermost level that covers the point, boundary included; of several the one with the
+            smallest code; where the level has none, one of the next outer level; -1 outside all, or not finite.
+        """
+        lon = np.asarray(lon_deg, dtype=np.float64)
+        lat = np.asarray(lat_deg, dtype=np.float64)
+        found = np.full(lon.shape, -1, dtype=np.int32)
+        missing = np.arange(len(found))
+        for cells, fence in self._fences:
+            first = fence.first_covering(lon[missing], lat[missing])
+            hit = first >= 0
+            found[missing[hit]] = cells[first[hit]]
+            missing = missing[~hit]
+            if not len(missing):
+                break
+        return found
+
+    @classmethod
+    def from_geojson(cls, data: bytes, levels: Sequence[str]) -> Grid:
+        """Read the main layer of a ``grid.geojson`` (CONTRACTS.md 5).
+
+        Parameters
+        ----------
+        data : bytes
+            A FeatureCollection, WGS-84; properties ``code``, ``level``, ``parent``, ``name``, optional ``layer``.
+        levels : sequence of str
+            Outermost first.
+
+        Raises
+        ------
+        GridError
+            With every fault of the file, each with its line.
+        """
+        grid, faults = read_grid(data, levels)
+        if grid is None:
+            raise GridError(faults)
+        return grid
+
+
+def read_grid(data: bytes, levels: Sequence[str], *, gaps: bool = False) -> tuple[Grid | None, list[GridFault]]:
+    """Read a grid and say everything that is wrong with it.
+
+    Parameters
+    ----------
+    data, levels
+        As for `Grid.from_geojson`.
+    gaps : bool
+        Also compare each cell with the union of its children and warn of gaps and of children that stick out.
+
+    Returns
+    -------
+    grid : Grid or None
+        None if there is a fault (a warning is none).
+    faults : list of GridFault
+        In order of line.
+    """
+    try:
+        features = read_features(data)
+    except FeatureError as error:
+        return None, [GridFault(error.line, str(error))]
+    faults: list[GridFault] = []
+    seen: dict[tuple[Any, str], int] = {}
+    cells = _read_cells(features, levels, seen, faults)
+    if not cells and not faults:
+        faults.append(GridFault(None, "the grid has no cell"))
+    _link(cells, {code for layer, code in seen if layer is None}, faults)
+    _find_overlaps(cells, faults)
+    if gaps:
+        _find_gaps(cells, faults)
+    faults.sort(key=lambda fault: (fault.line or 0, fault.severity, fault.message))
+    if any(fault.severity == "fault" for fault in faults):
+        return None, faults
+    return _assemble(cells, tuple(levels)), faults
+
+
+@dataclass
+class _Cell:
+    line: int
+    code: str
+    name: str
+    level: int
+    parent_code: str | None
+    geometry: Any
+    parent: _Cell | None = None
+
+
+def _read_cells(
+    features: Sequence[Feature], levels: Sequence[str], seen: dict[tuple[Any, str], int], faults: list[GridFault]
+) -> list[_Cell]:
+    """Read what can be read of each feature; a cell that is broken in itself takes no part in later checks.
+
+    `seen` receives the line of each (layer, code), broken ones included.
+    """
+    cells: list[_Cell] = []
+    for feature in features:
+        problems: list[str] = []
+        properties = feature.properties
+        code, level, name = properties.get("code"), properties.get("level"), properties.get("name")
+        parent_code, layer = properties.get("parent"), properties.get("layer")
+        if layer is not None and (not isinstance(layer, str) or not layer):
+            problems.append(f"layer {layer!r} must be a string or be left out")
+        if not isinstance(code, str) or not code or code != code.strip():
+            problems.append(f"code {code!r} must be a non-empty string without outer spaces")
+        else:
+            if (layer, code) in seen:
+                problems.append(f"duplicate code {code!r}, already used in line {seen[layer, code]}")
+            seen.setdefault((layer, code), feature.line)
+        if layer is None and level not in levels:
+            problems.append(f"cell {code!r}: level {level!r} is not one of city.toml's {', '.join(levels)}")
+        if parent_code is not None and (not isinstance(parent_code, str) or not parent_code):
+            problems.append(f"cell {code!r}: parent {parent_code!r} must be a code or null")
+        if name is not None and not isinstance(name, str):
+            problems.append(f"cell {code!r}: name {name!r} must be a string")
+        geometry = None
+        try:
+            geometry = polygon_of(feature.geometry)
+        except FeatureError as error:
+            problems.append(f"cell {code!r}: {error}")
+        else:
+            if geometry.is_empty or not shapely.is_valid(geometry):
+                reason = shapely.is_valid_reason(geometry)
+                problems.append(f"cell {code!r}: invalid polygon: {reason}")
+        faults.extend(GridFault(feature.line, problem) for problem in problems)
+        if not problems and layer is None:
+            assert isinstance(code, str)
+            assert isinstance(level, str)
+            cells.append(_Cell(feature.line, code, name or code, levels.index(level), parent_code, geometry))
+    return cells
+
+
+def _link(cells: Sequence[_Cell], known: set[str], faults: list[GridFault]) -> None:
+    """Find each cell's parent and compare their codes and levels."""
+    by_code = {cell.code: cell for cell in cells}
+    for cell in cells:
+        if cell.parent_code is None:
+            continue
+        parent = by_code.get(cell.parent_code)
+        if parent is None:
+            # A parent that is there but broken has its own fault; its thousand children need none.
+            if cell.parent_code not in known:
+                message = f"cell {cell.code!r}: orphan, no cell has its parent's code {cell.parent_code!r}"
+                faults.append(GridFault(cell.line, message))
+        elif parent.level >= cell.level:
+            faults.append(GridFault(cell.line, f"cell {cell.code!r}: parent {parent.code!r} is not of an outer level"))
+        elif not code_agrees(cell.code, parent.code):
+            faults.append(GridFault(cell.line, f"cell {cell.code!r}: code disagrees with its parent {parent.code!r}"))
+        else:
+            cell.parent = parent
+
+
+def code_agrees(code: str, parent_code: str) -> bool:
+    """Whether a code may be a child of another: where both have DOMAIN.md's shape it must start with it.
+
+    A prefecture's code ends in two zeros that its counties' codes do not share (140300, 140302), a province's in four.
+
+    >>> code_agrees("140302001", "140302"), code_agrees("140302001", "140303"), code_agrees("140302", "140300")
+    (True, False, True)
+    >>> code_agrees("block-7", "140302")
+    True
+    """
+    if not all(c.isascii() and c.isdigit() and len(c) in _CODE_LENGTHS for c in (code, parent_code)):
+        return True
+    if len(code) > len(parent_code) and code.startswith(parent_code):
+        return True
+    prefix = parent_code
+    if len(prefix) == 6 and prefix.endswith("00"):
+        prefix = prefix[:2] if prefix.endswith("0000") else prefix[:4]
+        return code.startswith(prefix)
+    return False
+
+
+def _area_m2(geometries: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Area of small polygons on the ellipsoid, square metres, by the degree's size at the middle latitude."""
+    box = shapely.bounds(geometries)
+    m_lon, m_lat = metres_per_degree((box[:, 1] + box[:, 3]) * 0.5)
+    area: NDArray[np.float64] = np.nan_to_num(shapely.area(geometries) * m_lon * m_lat)
+    return area
+
+
+def _find_overlaps(cells: Sequence[_Cell], faults: list[GridFault]) -> None:
+    for level in sorted({cell.level for cell in cells}):
+        same = sorted((cell for cell in cells if cell.level == level), key=lambda cell: cell.code)
+        geometries = np.array([cell.geometry for cell in same], dtype=object)
+        a, b = shapely.STRtree(geometries).query(geometries)
+        a, b = a[a < b], b[a < b]
+        if not len(a):
+            continue
+        box = shapely.bounds(geometries)
+        width = np.minimum(box[a, 2], box[b, 2]) - np.maximum(box[a, 0], box[b, 0])
+        height = np.minimum(box[a, 3], box[b, 3]) - np.maximum(box[a, 1], box[b, 1])
+        m_lon, m_lat = metres_per_degree(box[a, 1])
+        # Boxes of neighbours often only touch; a box as small as the limit cannot hold an overlap above it.
+        worth = width * m_lon * height * m_lat > OVERLAP_LIMIT_M2 * 0.5
+        a, b = a[worth], b[worth]
+        area = _area_m2(shapely.intersection(geometries[a], geometries[b]))
+        for i in np.flatnonzero(area > OVERLAP_LIMIT_M2):
+            first, second = sorted((same[a[i]], same[b[i]]), key=lambda cell: cell.line)
+            faults.append(
+                GridFault(
+                    second.line,
+                    f"cell {second.code!r} overlaps cell {first.code!r} of line {first.line} by {area[i]:,.0f} m²",
+                )
+            )
+
+
+def _find_gaps(cells: Sequence[_Cell], faults: list[GridFault]) -> None:
+    children: dict[str, list[_Cell]] = {}
+    for cell in cells:
+        if cell.parent is not None:
+            children.setdefault(cell.parent.code, []).append(cell)
+    for parent in cells:
+        if parent.code not in children:
+            continue
+        union = shapely.union_all([child.geometry for child in children[parent.code]])
+        inside, outside = _area_m2(
+            np.array([shapely.difference(parent.geometry, union), shapely.difference(union, parent.geometry)])
+        )
+        if inside > OVERLAP_LIMIT_M2:
+            message = f"cell {parent.code!r}: its children leave a gap of {inside:,.0f} m²"
+            faults.append(GridFault(parent.line, message, "warning"))
+        if outside > OVERLAP_LIMIT_M2:
+            message = f"cell {parent.code!r}: its children reach {outside:,.0f} m² beyond it"
+            faults.append(GridFault(parent.line, message, "warning"))
+
+
+def _assemble(cells: Sequence[_Cell], levels: tuple[str, ...]) -> Grid:
+    ordered = sorted(cells, key=lambda cell: cell.code)
+    index = {cell.code: i for i, cell in enumerate(ordered)}
+    geometries = np.empty(len(ordered), dtype=object)
+    geometries[:] = [cell.geometry for cell in ordered]
+    ancestors = np.full((len(ordered), len(levels)), -1, dtype=np.int32)
+    for i, cell in enumerate(ordered):
+        step: _Cell | None = cell
+        while step is not None:
+            ancestors[i, step.level] = index[step.code]
+            step = step.parent
+    min_lon, min_lat, max_lon, max_lat = (float(v) for v in shapely.total_bounds(geometries))
+    parent = [-1 if cell.parent is None else index[cell.parent.code] for cell in ordered]
+    return Grid(
+        levels=levels,
+        codes=tuple(cell.code for cell in ordered),
+        names=tuple(cell.name for cell in ordered),
+        level=np.array([cell.level for cell in ordered], dtype=np.int8),
+        parent=np.array(parent, dtype=np.int32),
+        ancestors=ancestors,
+        bounds=(min_lon, min_lat, max_lon, max_lat),
+        geometries=geometries,
+    )

@@ -1,0 +1,122 @@
+"""What a city pack consists of: one frozen type for each kind of entry, already checked and in internal units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong in a pack: where, and in one line what."""
+
+    file: str
+    line: int | None
+    """None where the file as a whole is meant."""
+    message: str
+    severity: str = "fault"
+    """``fault`` (the pack cannot be used) or ``warning``."""
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.message}" if self.severity == "fault" else f"{place}: warning: {self.message}"
+
+
+@dataclass(frozen=True)
+class SourceEntry:
+    """What holds for all messages of a source that do not say otherwise themselves."""
+
+    name: str
+    accuracy_m: float = 50.0
+    """One sigma, metres, where neither the message nor the device says."""
+    crs: str = "wgs84"
+    fallback_category: str | None = None
+    """Category code of labels nobody has mapped; None makes them dead letters."""
+    confidence: float | None = None
+    """0-1, how far one report of this source can be trusted; None where the pack does not say."""
+    witness: str | None = None
+    """The message field that names an independent witness; None where the source has none."""
+
+
+@dataclass(frozen=True)
+class Sla:
+    """A time limit in one of the four clocks of city management."""
+
+    amount: float
+    unit: str
+    """``urgent_hour`` ``work_hour`` ``work_day`` ``natural_day``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """One kind of event: what it is called, who handles it, and when two reports of it are one incident."""
+
+    code: str
+    name: str
+    group: str
+    """Only categories of one group can be the same event; a group of a city is a shard."""
+    radius_m: float
+    window_s: float
+    accuracy_cap_m: float = 30.0
+    """At most this much of a report's accuracy is added to the radius, or vague reports swallow everything."""
+    reopen_s: float
+    event: bool = True
+    """False for consultations and praise, which found no incident."""
+    priority: int
+    """1 highest to 4."""
+    department: str
+    sla: Sla | None = None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Each source's own labels for this category."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Turns readings into reports: above or below a threshold, for long enough."""
+
+    metric: str
+    above: float | None
+    below: float | None
+    clear: float | None
+    """The value that must be undercut (`above`) or exceeded (`below`) to end the alarm; None: the threshold itself."""
+    for_s: float
+    category: str
+    priority: int
+    """1 highest to 4; the category's own unless the rule says otherwise."""
+
+
+@dataclass(frozen=True)
+class Related:
+    """Two categories that are easily mistaken for one another."""
+
+    a: str
+    b: str
+    similarity: float
+    """0-1."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A sensor or camera of the registry."""
+
+    id: str
+    kind: str
+    lon: float
+    """Degrees, WGS-84, whatever datum the file has."""
+    lat: float
+    accuracy_m: float | None
+    asset_id: str | None
+    expected_interval_s: float | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A named place, for tickets that come with an address and no coordinates."""
+
+    name: str
+    aliases: tuple[str, ...]
+    lon: float
+    """Degrees, WGS-84, whatever datum the file has."""
+    lat: float
+    accuracy_m: float
+    grid_code: str | None
