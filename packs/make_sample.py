@@ -608,7 +608,9 @@ def catalogue() -> str:
         parts.append(line("priority", f"priority = {priority}"))
         parts.append(line("department", f'department = "{department}"'))
         parts.append(line("sla", f'[category.sla]\namount = {amount}\nunit = "{unit}"'))
-        table = [f"{source} = [" + ", ".join(f'"{w}"' for w in words) + "]" for source, words in labels.items() if words]
+        table = [
+            f"{source} = [" + ", ".join(f'"{w}"' for w in words) + "]" for source, words in labels.items() if words
+        ]
         parts.append(line("labels", "[category.labels]\n" + "\n".join(table)))
     return "".join(parts) + RULES_AND_RELATED
 
