@@ -1,6 +1,6 @@
 """Makes `packs/sample`, the pack of an invented city: same program, same bytes.
 
-    python packs/make_sample.py [FOLDER]
+    python -m packs.make_sample [FOLDER]
 
 The city lies in open sea, so that no real place is meant.  Its grid is a bent and jittered lattice of street blocks:
 every corner and every bend of a border is made once, as integers of 1e-7 degree, and shared by all cells around it, and
@@ -27,7 +27,7 @@ METERS_A_DEGREE_LAT = 111_000.0
 METERS_A_DEGREE_LON = METERS_A_DEGREE_LAT * math.cos(math.radians(CENTRE_LAT_DEG))
 PITCH_M = 145.0
 """Mean width of a cell: a 万米网格 is 100 to 190 m wide."""
-JITTER_M, BEND_M = 15.0, 6.0
+JITTER_M, BEND_M = 24.0, 7.0
 COLUMNS, ROWS = 25, 20
 BAND_ROWS, BLOCK_COLUMNS = 5, 5
 """Communities are blocks of about 5 by 5 cells; five side by side in each of four bands."""
@@ -90,20 +90,20 @@ CATALOGUE_HEAD = """\
 WHY = {
     "code": "Five digits, class and item; a string, for 06001 keeps its zero.",
     "name": "What people read; never used to match.",
-    "group": "Only categories of one group can be the same event: callers, cameras and workers confuse these neighbours.",
-    "radius_m": "How far from the founding report another may lie.  Half a shop front for stalls, a crossing for water.",
-    "window_s": "How long after the last report the next one still joins.  About as long as the thing is seen to persist.",
-    "accuracy_cap_m": "How much of a report's own inaccuracy may widen the radius.  Without a cap, vague reports swallow all.",
+    "group": "Only categories of one group can be the same event: people and cameras confuse these.",
+    "radius_m": "How far from the founding report another may lie.  Some shop fronts for stalls, a crossing for water.",
+    "window_s": "How long after the last report the next one still joins: about as long as the thing is seen.",
+    "accuracy_cap_m": "How much of a report's inaccuracy may widen the radius.  Uncapped, vague reports swallow all.",
     "reopen_s": "How long after closing the same thing counts as not repaired (返工) and not as a new event.",
     "event": "false: answered, not dispatched.  Such a ticket opens no incident.",
     "priority": "1 (life and limb) to 4 (can wait for the next round).",
     "department": "Who gets it: an office or a post, never a person.",
-    "sla": "The time limit and the clock it runs on: urgent_hour runs through the night, work_hour rests outside office hours.",
+    "sla": "The time limit and its clock: urgent_hour runs through the night, work_hour rests outside office hours.",
     "labels": "What each source calls it.  A label stands for one category of its source, or it could not be mapped.",
 }
 HOUR, DAY = 3_600, 86_400
 # code, name, group, radius_m, window_s, accuracy_cap_m, reopen_s, priority, department, sla amount, sla unit,
-# hotline labels, iot alarms, video event types.  Patrol labels are the name and the code.
+# hotline labels, iot alarms, video event types.  A grid worker's label is the name itself.
 CATEGORIES: tuple[tuple[str, str, str, int, int, int, int, int, str, int, str, str, str, str], ...] = (
     ("06001", "私搭乱建", "building", 50, 30 * DAY, 30, 30 * DAY, 4, "综合行政执法队", 7, "work_day",
      "违章建筑 私搭乱建投诉", "", ""),
@@ -300,63 +300,78 @@ category = "06042"
 # How alike two categories are, 0 to 1; what is not named here is 1 to itself and 0 to all others.
 
 [[related]]
-categories = ["06010", "06011"]
+a = "06010"
+b = "06011"
 similarity = 0.8
 
 [[related]]
-categories = ["06010", "06042"]
+a = "06010"
+b = "06042"
 similarity = 0.7
 
 [[related]]
-categories = ["09005", "09006"]
+a = "09005"
+b = "09006"
 similarity = 0.8
 
 [[related]]
-categories = ["09001", "09006"]
+a = "09001"
+b = "09006"
 similarity = 0.8
 
 [[related]]
-categories = ["06036", "08006"]
+a = "06036"
+b = "08006"
 similarity = 0.6
 
 [[related]]
-categories = ["06012", "06014"]
+a = "06012"
+b = "06014"
 similarity = 0.7
 
 [[related]]
-categories = ["06013", "06014"]
+a = "06013"
+b = "06014"
 similarity = 0.4
 
 [[related]]
-categories = ["07001", "07003"]
+a = "07001"
+b = "07003"
 similarity = 0.5
 
 [[related]]
-categories = ["90001", "90006"]  # a blocked drain is how most water gets onto a road
+a = "90001"  # a blocked drain is how most water gets onto a road
+b = "90006"
 similarity = 0.7
 
 [[related]]
-categories = ["90001", "90003"]
+a = "90001"
+b = "90003"
 similarity = 0.6
 
 [[related]]
-categories = ["90003", "90006"]
+a = "90003"
+b = "90006"
 similarity = 0.4
 
 [[related]]
-categories = ["90007", "90008"]
+a = "90007"
+b = "90008"
 similarity = 0.6
 
 [[related]]
-categories = ["06020", "90007"]  # smoke is what a camera sees of either
+a = "06020"  # smoke is what a camera sees of either
+b = "90007"
 similarity = 0.5
 
 [[related]]
-categories = ["01002", "01003"]  # few callers can tell a sewer's cover from a storm drain's
+a = "01002"  # few callers can tell a sewer's cover from a storm drain's
+b = "01003"
 similarity = 0.9
 
 [[related]]
-categories = ["90901", "90902"]
+a = "90901"
+b = "90902"
 similarity = 0.6
 """
 CITY_TOML = f"""\
@@ -417,7 +432,7 @@ date,kind
 2026-10-10,workday
 """
 
-# Kind of device: how many, prefix of its id and its asset, accuracy in metres, datum it is registered in, interval in s.
+# Kind of device: how many, prefix of id and asset, accuracy in metres, datum it is registered in, interval in s.
 DEVICES = (
     ("manhole_cover", 30, "JG", 2, "wgs84", 3600),
     ("road_water", 14, "JS", 3, "wgs84", 300),
@@ -560,6 +575,10 @@ class City:
     def _outline(self, blocks: list[Block]) -> Ring:
         return outline([self.lattice.ring(block) for block in blocks])
 
+    def is_inland(self, i: int, j: int) -> bool:
+        """Whether corner (i, j) has the city on all sides."""
+        return all(block in self.community_of for block in ((i - 1, j - 1), (i, j - 1), (i - 1, j), (i, j)))
+
     def smallest_code_at(self, i: int, j: int) -> str:
         """The cell to which a point on corner (i, j) belongs."""
         around = [(i - 1, j - 1), (i, j - 1), (i - 1, j), (i, j)]
@@ -585,14 +604,13 @@ def catalogue() -> str:
     parts = [CATALOGUE_HEAD]
 
     def line(key: str, text: str) -> str:
-        # 04002 sets no `event`; the key is explained where it is first written.
         why = "" if key in explained else f"# {WHY[key]}\n"
         explained.add(key)
         return f"{why}{text}\n"
 
     for (code, name, group, radius_m, window_s, cap_m, reopen_s, priority, department, amount, unit, hotline, iot,
          video) in CATEGORIES:  # fmt: skip
-        labels = {"hotline": hotline.split(), "iot": iot.split(), "video": video.split(), "patrol": [name, code]}
+        labels = {"hotline": hotline.split(), "iot": iot.split(), "video": video.split(), "patrol": [name]}
         parts.append("\n[[category]]\n")
         parts.append(line("code", f'code = "{code}"'))
         parts.append(line("name", f'name = "{name}"'))
@@ -626,7 +644,8 @@ def devices(city: City, rng: np.random.Generator) -> str:
             lon, lat = in_datum(x + round(east_m * 115), y + round(north_m * 90), crs)
             asset = f"{prefix}{number:05d}"
             rows.append([f"IOT-{prefix}-{number:04d}", kind, lon, lat, crs, accuracy_m, asset, interval_s])
-    corners = [(i, j) for i in range(COLUMNS + 1) for j in range(ROWS + 1) if city.smallest_code_at(i, j)]
+    # Not on the coast: a position rounded to a decimetre might fall into the sea.
+    corners = [(i, j) for i in range(1, COLUMNS) for j in range(1, ROWS) if city.is_inland(i, j)]
     for number, k in enumerate(rng.permutation(len(corners))[:CAMERAS].tolist(), start=1):
         x, y = city.lattice.corner(*corners[k])
         # Two vendors, two datums; 132 in a GB/T 28181 number is a network camera.
@@ -653,16 +672,18 @@ def places(city: City, rng: np.random.Generator) -> str:
                 aliases = f"{along}{across}口{ALIAS_SEPARATOR}{across}与{along}交叉口{ALIAS_SEPARATOR}{across}{along}口"
                 lon, lat = in_datum(*city.lattice.corner(i, j), "wgs84")
                 rows.append([f"{along}与{across}交叉口", aliases, lon, lat, "wgs84", 30, code])
-    for code, level, _, name, ring in city.features:
+    for _, level, _, name, ring in city.features:
         if level == "community":
             x, y = sum(p[0] for p in ring) // len(ring), sum(p[1] for p in ring) // len(ring)
             rows.append([name, name.removesuffix("社区") + "居委会", *in_datum(x, y, "wgs84"), "wgs84", 250, ""])
-            assert code
-    cells = sorted(city.cell_code)
-    taken = iter(rng.permutation(len(cells)).tolist())
+    blocks = sorted(city.cell_code)
+    free = [blocks[k] for k in rng.permutation(len(blocks)).tolist()]
     for names, accuracy_m in PLACES:
         for name in names:
-            block = cells[next(taken)]
+            # What bears a community's name lies in it.
+            home = [c for c, community in COMMUNITY_NAMES.items() if community.removesuffix("社区") in name]
+            block = next(b for b in free if not home or city.community_of[b] in home)
+            free.remove(block)
             # Taken from a map service, as most such lists are.
             lon, lat = in_datum(*city.lattice.centre(block), "gcj02")
             rows.append([name, "", lon, lat, "gcj02", accuracy_m, city.cell_code[block]])

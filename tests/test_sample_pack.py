@@ -1,0 +1,93 @@
+"""The invented city: generated, flawless, and with the gaps that it is meant to have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from packs import make_sample
+from streams.pack import CityPack, load_pack, read_pack_files
+from streams.pack_check import check_pack
+
+FOLDER = Path(make_sample.__file__).parent / "sample"
+
+
+@pytest.fixture(scope="module")
+def pack() -> CityPack:
+    return load_pack(FOLDER)
+
+
+def test_the_generator_gives_the_committed_files_byte_for_byte():
+    made = make_sample.files()
+    assert {path.name for path in FOLDER.iterdir()} == set(made)
+    for name, text in made.items():
+        assert (FOLDER / name).read_bytes() == text.encode(), f"{name}: run python -m packs.make_sample"
+
+
+def test_the_check_finds_nothing_but_the_two_gaps_that_are_there_on_purpose():
+    found = check_pack(read_pack_files(FOLDER))
+    assert [(fault.severity, fault.message.split(":")[0]) for fault in found] == [
+        ("warning", "cell '990101001'"),
+        ("warning", "cell '990101003002'"),
+    ]
+
+
+def test_cells_are_as_wide_as_those_of_real_cities(pack):
+    cells = pack.grid.geometries[pack.grid.level == 3]
+    lon_m = make_sample.METERS_A_DEGREE_LON
+    width_m = np.sqrt(shapely.area(cells) * lon_m * make_sample.METERS_A_DEGREE_LAT)
+    assert 300 <= len(cells) <= 500
+    assert 100 <= width_m.min() < 120 < 165 < width_m.max() <= 190
+
+
+def test_neighbours_share_their_border_exactly(pack):
+    """The area of the union is the sum of the areas: neither a sliver between two cells nor one in two."""
+    for level in range(len(pack.levels)):
+        cells = pack.grid.geometries[pack.grid.level == level]
+        assert shapely.area(shapely.union_all(cells)) == pytest.approx(shapely.area(cells).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "level"), [(make_sample.HILL, "community"), (make_sample.QUAY, "street")], ids=["hill", "quay"]
+)
+def test_a_point_without_a_grid_cell_falls_back_to_the_level_around_it(pack, blocks, level):
+    city = make_sample.City()
+    for block in blocks:
+        x, y = city.lattice.centre(block)
+        cell = int(pack.grid.locate([x / 1e7], [y / 1e7])[0])
+        assert pack.levels[pack.grid.level[cell]] == level
+
+
+def test_every_category_can_be_reported_by_some_source_and_each_source_has_labels(pack):
+    for category in pack.categories:
+        assert any(category.labels.values()), category.code
+    for source in pack.sources:
+        assert sum(source in category.labels for category in pack.categories) >= 15
+
+
+def test_confusable_neighbours_share_a_group(pack):
+    group = {category.code: category.group for category in pack.categories}
+    for neighbours in (
+        ["06010", "06011", "06042"],
+        ["09005", "09006", "09001"],
+        ["06036", "08006"],
+        ["06012", "06014", "06013"],
+        ["07001", "07003"],
+        ["90001", "90006", "90003"],
+        ["90007", "90008", "06020"],
+    ):
+        assert len({group[code] for code in neighbours}) == 1
+
+
+def test_places_lie_where_they_say_and_devices_stand_in_the_city(pack):
+    for place in pack.places:
+        cell = int(pack.grid.locate([place.lon], [place.lat])[0])
+        assert cell >= 0, place.name
+        if place.grid_code and place.accuracy_m != 30:  # 30 m: crossings, which lie on an edge
+            assert pack.grid.codes[cell] == place.grid_code
+    devices = list(pack.devices.values())
+    assert (pack.grid.locate([d.lon for d in devices], [d.lat for d in devices]) >= 0).all()
+    assert sum(d.kind == "camera" for d in devices) == 80
