@@ -674,7 +674,7 @@ def _to_wgs84(positions: Sequence[tuple[float, float, str]]) -> tuple[list[float
 def _warn_if_outside(rows: Sequence[_Row], lon: Sequence[float], lat: Sequence[float], grid: Grid | None) -> None:
     if grid is None or not rows:
         return
-    for i in np.flatnonzero(grid.locate(np.array(lon), np.array(lat)) < 0):
+    for i in np.flatnonzero(grid.locate(np.array(lon), np.array(lat)) < 0).tolist():
         rows[i].fault(f"position {lon[i]:.6f}, {lat[i]:.6f} (WGS-84) lies in no cell of the grid", "warning")
 
 
