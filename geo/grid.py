@@ -324,7 +324,7 @@ def _tiles_exactly(parent: _Cell, children: Sequence[_Cell]) -> bool:
     children (overlaps are looked for elsewhere) fill the parent.  False decides nothing: vertices may just differ.
     """
     shapes = np.array([parent.geometry, *(child.geometry for child in children)], dtype=object)
-    points, ring = shapely.get_coordinates(shapely.get_rings(shapes), return_index=True)
+    points, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(shapes)), return_index=True)
     vertex = np.unique(points[:, 0] + 1j * points[:, 1], return_inverse=True)[1].astype(np.int64)
     start = np.flatnonzero(ring[1:] == ring[:-1])
     u, v = vertex[start], vertex[start + 1]
