@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import base64
 import gzip
+import http.client
 import io
 import json
 import re
@@ -34,7 +35,6 @@ import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 import zlib
 from collections import Counter
 from contextlib import closing
@@ -476,16 +476,16 @@ class FrontProcess:
 
     def fault(self, mode: str, **arguments: float) -> dict[str, Any]:
         """Switch a fault on (see the module); return the state of the faults."""
-        query = urlencode({"mode": mode, **arguments})
-        request = urllib.request.Request(f"{self.address}/_fault?{query}", method="POST")
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            state: dict[str, Any] = json.load(answer)
-            return state
+        return self._ask_faults("POST", f"/_fault?{urlencode({'mode': mode, **arguments})}")
 
     def fault_state(self) -> dict[str, Any]:
         """The mode that is on and how many requests each mode has met."""
-        with urllib.request.urlopen(f"{self.address}/_fault", timeout=10) as answer:
-            state: dict[str, Any] = json.load(answer)
+        return self._ask_faults("GET", "/_fault")
+
+    def _ask_faults(self, method: str, path: str) -> dict[str, Any]:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            connection.request(method, path)
+            state: dict[str, Any] = json.load(connection.getresponse())
             return state
 
     def stop(self) -> None:
