@@ -147,9 +147,7 @@ def decode_block(data: bytes, pack: CityPack) -> Block:
 
 
 _decoder = msgspec.msgpack.Decoder(_Encoded)
-_WIRE_DTYPE = {
-    name: getattr(LocatedReports.empty(), name).dtype.newbyteorder("<") for name in _NUMBERS
-}
+_WIRE_DTYPE = {name: getattr(LocatedReports.empty(), name).dtype.newbyteorder("<") for name in _NUMBERS}
 
 
 def _compress(encoded: _Encoded) -> bytes:

@@ -22,7 +22,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One refused element and where it came from.  ``value`` is its exact bytes, the whole record's if not an array's."""
+    """One refused element and where it came from; ``value`` is its exact bytes."""
 
     topic: str
     partition: int

@@ -13,7 +13,7 @@ open-addressing table from a report's key to where it went.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -29,6 +29,8 @@ OUTCOMES = (Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcom
 OPENED, JOINED, REPEAT, LATE, _REOPENED, NOT_AN_EVENT = range(6)
 REDELIVERED = 6
 """Not an outcome: the log delivered again what was applied; counted in a metric only."""
+
+F = TypeVar("F")
 
 NEVER = np.int64(-(2**62))
 _SCALE_BITS = 24
@@ -57,7 +59,10 @@ _SQUARE = np.dtype([("tag", "u4"), ("incident", "i4"), ("lon_e7", "i4"), ("lat_e
 
 assert len(SOURCES) == 4, "by_source has a place for each source"
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+def _jit(function: F) -> F:
+    compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
+    return cast(F, compiled(function))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,9 @@ class DedupeRules:
         np.maximum.at(reach_cm, group, radius_cm + cap_cm)
         # Where a degree is shortest in the city, the reach spans most of it.
         _, south, _, north = pack.grid.bounds
-        cm_per_e7 = np.array([metres_per_degree(lat) for lat in (south, north, 0.0 if south < 0 < north else south)]) * 1e-5
+        cm_per_e7 = (
+            np.array([metres_per_degree(lat) for lat in (south, north, 0.0 if south < 0 < north else south)]) * 1e-5
+        )
         lon_cm, lat_cm = cm_per_e7.min(axis=0)
         # One unit more than the quotient: squares must never be narrower than a match, whatever the rounding.
         reach_lon_e7 = np.ceil(reach_cm / lon_cm).astype(np.int64) + 2
@@ -340,8 +347,8 @@ def _power_of_two(least: int) -> int:
 # ------------------------------------------------------------------------------------------------------- kernels
 
 
-@_jit  # type: ignore[untyped-decorator]
-def _advance(mark_ms: Any, drained: Any, marks: int, clock: Any) -> None:
+@_jit
+def _advance(mark_ms: Any, drained: Any, marks: Any, clock: Any) -> None:
     """The watermark: the minimum over the source partitions not drained, else the maximum; never back."""
     low = np.int64(2**62)
     high = NEVER
@@ -355,8 +362,8 @@ def _advance(mark_ms: Any, drained: Any, marks: int, clock: Any) -> None:
         clock[0] = now
 
 
-@_jit  # type: ignore[untyped-decorator]
-def _mixed(a: np.uint64) -> np.uint64:
+@_jit
+def _mixed(a: Any) -> Any:
     a ^= a >> np.uint64(33)
     a *= np.uint64(0xFF51AFD7ED558CCD)
     a ^= a >> np.uint64(33)
@@ -365,16 +372,16 @@ def _mixed(a: np.uint64) -> np.uint64:
     return a
 
 
-@_jit  # type: ignore[untyped-decorator]
-def _square_hash(group: int, column: int, row: int) -> np.uint64:
+@_jit
+def _square_hash(group: Any, column: Any, row: Any) -> Any:
     # Columns and rows may be negative (west, south); their low 24 bits suffice, for what collides is compared exactly.
     mask = np.int64(0xFFFFFF)
     packed = (np.int64(group) << 48) ^ ((np.int64(column) & mask) << 24) ^ (np.int64(row) & mask)
     return _mixed(np.uint64(packed))
 
 
-@_jit  # type: ignore[untyped-decorator]
-def _place_square(squares: Any, group: int, side_lon: int, side_lat: int, lon: int, lat: int, incident: int) -> None:
+@_jit
+def _place_square(squares: Any, group: Any, side_lon: Any, side_lat: Any, lon: Any, lat: Any, incident: Any) -> None:
     hashed = _square_hash(group, lon // side_lon, lat // side_lat)
     mask = len(squares) - 1
     at = np.int64(hashed & np.uint64(mask))
@@ -386,7 +393,7 @@ def _place_square(squares: Any, group: int, side_lon: int, side_lat: int, lon: i
     squares[at].lat_e7 = lat
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _place_squares(squares: Any, held: Any, group: Any, reach_lon: Any, reach_lat: Any) -> None:
     for i in range(len(held)):
         of = np.int64(group[i])
@@ -396,8 +403,8 @@ def _place_squares(squares: Any, held: Any, group: Any, reach_lon: Any, reach_la
         )  # fmt: skip
 
 
-@_jit  # type: ignore[untyped-decorator]
-def _find_key(keys: Any, hi: np.uint64, lo: np.uint64) -> int:
+@_jit
+def _find_key(keys: Any, hi: Any, lo: Any) -> Any:
     """Where the key stands, or the free place where it would."""
     mask = len(keys) - 1
     at = np.int64(lo & np.uint64(mask))
@@ -406,15 +413,15 @@ def _find_key(keys: Any, hi: np.uint64, lo: np.uint64) -> int:
     return at
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _place_keys(keys: Any, remembered: Any) -> None:
     for i in range(len(remembered)):
         keys[_find_key(keys, remembered[i].hi, remembered[i].lo)] = remembered[i]
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _decide(
-    count: int,
+    count: Any,
     source: Any,
     partition: Any,
     offset: Any,
@@ -431,8 +438,8 @@ def _decide(
     cell: Any,
     key_hi: Any,
     key_lo: Any,
-    pack: int,
-    batch: int,
+    pack: Any,
+    batch: Any,
     group_of: Any,
     radius_cm: Any,
     cap_cm: Any,
@@ -440,19 +447,19 @@ def _decide(
     is_event: Any,
     reach_lon: Any,
     reach_lat: Any,
-    lateness_ms: int,
-    remember_ms: int,
+    lateness_ms: Any,
+    remember_ms: Any,
     mark_rows: Any,
-    marks: int,
+    marks: Any,
     mark_ms: Any,
     drained: Any,
     clock: Any,
     incidents: Any,
-    founded: int,
+    founded: Any,
     squares: Any,
-    squares_used: int,
+    squares_used: Any,
     keys: Any,
-    keys_used: int,
+    keys_used: Any,
     outcome: Any,
     assigned: Any,
     matched: Any,
@@ -466,7 +473,7 @@ def _decide(
     snapshots: Any,
     snapshot_row: Any,
     snapshot_incident: Any,
-) -> tuple[int, int, int, int]:
+) -> tuple[Any, Any, Any, Any]:
     told = 0
     half = np.int64(1) << (_SCALE_BITS - 1)
     mask = len(squares) - 1
@@ -630,8 +637,8 @@ def _decide(
     return founded, told, squares_used, keys_used
 
 
-@_jit  # type: ignore[untyped-decorator]
-def _comes_before(incidents: Any, cm2: int, one: int, other_cm2: int, other: int) -> bool:
+@_jit
+def _comes_before(incidents: Any, cm2: Any, one: Any, other_cm2: Any, other: Any) -> Any:
     """Nearest first, then the smaller (opened_at, incident_id)."""
     if cm2 != other_cm2:
         return cm2 < other_cm2

@@ -107,7 +107,7 @@ class Intake:
         self._decoders = {
             topic: (
                 msgspec.json.Decoder(MESSAGE_OF_SOURCE[source]),
-                msgspec.json.Decoder(list[MESSAGE_OF_SOURCE[source]]),  # type: ignore[misc]
+                msgspec.json.Decoder(list[MESSAGE_OF_SOURCE[source]]),  # type: ignore[valid-type]
             )
             for topic, source in SOURCE_OF_TOPIC.items()
         }
@@ -318,7 +318,7 @@ class Intake:
             detail = f"{ahead_ms[row] / 1000:.0f} s after its ingestion, at most {self.limits.future_s}"
             refusals.setdefault(row, Refusal(Reason.FUTURE_TIME, "time", detail))
         for row in np.flatnonzero(-ahead_ms > self.limits.too_old_s * 1000).tolist():
-            detail = f"{-ahead_ms[row] / 86_400_000:.1f} days before its ingestion, at most {self.limits.too_old_s / 86_400:g}"
+            detail = f"{-ahead_ms[row] / 1000:.0f} s before its ingestion, at most {self.limits.too_old_s}"
             refusals.setdefault(row, Refusal(Reason.TOO_OLD, "time", detail))
         for row in np.flatnonzero(np.asarray(columns["category"], np.int64) == _UNKNOWN).tolist():
             if row not in refusals and not quiet[row]:
@@ -332,7 +332,9 @@ class Intake:
         cell[placed] = self.pack.grid.locate(lon[placed], lat[placed])
         for row in placed[cell[placed] < 0].tolist():
             if row not in refusals:
-                refusals[row] = Refusal(Reason.OUTSIDE_CITY, "lon", self._where_outside(float(lon[row]), float(lat[row])))
+                refusals[row] = Refusal(
+                    Reason.OUTSIDE_CITY, "lon", self._where_outside(float(lon[row]), float(lat[row]))
+                )
 
         with np.errstate(invalid="ignore"):
             columns["lon_e7"] = np.where(np.isnan(lon), NO_POSITION, np.rint(lon * 1e7)).astype(np.int32)  # type: ignore[assignment]

@@ -113,6 +113,4 @@ class LocatedReports:
         """All rows, one part after the other."""
         if not parts:
             return LocatedReports.empty()
-        return LocatedReports(
-            **{column.name: np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(parts[0])}
-        )
+        return LocatedReports(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _DTYPES})

@@ -186,9 +186,7 @@ class Shard:
                     report_count=int(row["report_count"]),
                     repeat_count=int(row["repeat_count"]),
                     sources={
-                        source: count
-                        for source, count in zip(SOURCES, row["by_source"].tolist(), strict=True)
-                        if count
+                        source: count for source, count in zip(SOURCES, row["by_source"].tolist(), strict=True) if count
                     },
                     pack_version=self._pack_versions[row["pack"]],
                     evidence=evidence[i],
@@ -196,9 +194,7 @@ class Shard:
             )
         return made
 
-    def _assignments(
-        self, reports: LocatedReports, decided: Decided, rows: npt.NDArray[np.int64]
-    ) -> list[Assignment]:
+    def _assignments(self, reports: LocatedReports, decided: Decided, rows: npt.NDArray[np.int64]) -> list[Assignment]:
         took = reports.take(rows)
         incident_rows = decided.incident[rows].tolist()
         ids = {
@@ -208,10 +204,7 @@ class Shard:
         }
         event_time = _rfc3339(took.time_ms)
         categories = [self.pack.categories[number] for number in took.category.tolist()]
-        window_s = [
-            None if number < 0 else self.pack.categories[kind].window_s
-            for number, kind in zip(incident_rows, self.dedupe.incidents["category"][decided.incident[rows]].tolist(), strict=True)
-        ]
+        category_of_incident = self.dedupe.incidents["category"][decided.incident[rows]].tolist()
         made = []
         for i, (row, outcome, incident, source, partition, offset, index, report_id) in enumerate(
             zip(
@@ -239,7 +232,7 @@ class Shard:
                 why = Why(
                     rule="nearest_open" if matched else "nothing_near",
                     radius_m=allowed_cm / 100,
-                    window_s=window_s[i],
+                    window_s=self.pack.categories[category_of_incident[i]].window_s,
                 )
                 if matched:
                     score = _score(int(decided.distance_cm2[row]), allowed_cm)

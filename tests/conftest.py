@@ -1,11 +1,16 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use: the recorded data and the brokers, and the count of what ran on which."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from brokers import Broker, BrokerUnavailable, Embedded, Kafka, KafkaElsewhere, java_version, real_kafka
 from hypothesis import settings
 
 # Deterministic: the same examples on every run, and no wall-clock deadline on a noisy machine.
@@ -24,3 +29,132 @@ def city_data() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+# ------------------------------------------------------------------------------------------------------ brokers
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[Kafka | KafkaElsewhere]:
+    """A real Apache Kafka 4 or later, one broker, for the whole session.  Skips when there is none to be had.
+
+    Tests share it: take topic names under ``topic_prefix``, and start it again if you stop it.
+    """
+    yield from _real_kafka(request.config, brokers=1)
+
+
+@pytest.fixture(scope="module")
+def kafka_trio(request: pytest.FixtureRequest) -> Iterator[Kafka | KafkaElsewhere]:
+    """Three real brokers, for what replication promises; about 13 s to start, so for few tests."""
+    yield from _real_kafka(request.config, brokers=3)
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka(request: pytest.FixtureRequest) -> Iterator[Embedded]:
+    """The embedded broker, for the whole session; see its bounds in ``agents/embedded_broker.py``."""
+    broker = Embedded().start()
+    request.config.stash[_TALLY].versions["embedded"] = f"librdkafka's mock cluster {broker.version}"
+    yield broker
+    broker.close()
+
+
+@pytest.fixture(params=["kafka", "embedded"])
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """Each broker in turn: a test that takes this runs on the real one and on the embedded one, and is up again after
+    a test that stopped it."""
+    found: Broker = request.getfixturevalue("kafka" if request.param == "kafka" else "embedded_kafka")
+    yield found
+    if not found.running:
+        found.start()
+
+
+@pytest.fixture
+def topic_prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix for topics and groups that no other test of this run has."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.nodeid.removeprefix("tests/")).strip("-")
+    return f"{name[-150:]}-{os.getpid()}."
+
+
+def _real_kafka(config: pytest.Config, brokers: int) -> Iterator[Kafka | KafkaElsewhere]:
+    tally = config.stash[_TALLY]
+    try:
+        with real_kafka(brokers) as kafka:
+            tally.versions["kafka"] = f"Apache Kafka {kafka.version}"
+            if isinstance(kafka, Kafka):
+                tally.versions["kafka"] += f" (Maven artifacts, Java {java_version()})"
+                tally.kafkas.append(kafka)
+            yield kafka
+    except BrokerUnavailable as reason:
+        if os.environ.get("CITYBRAIN_REQUIRE_KAFKA") == "1":
+            pytest.fail(f"CITYBRAIN_REQUIRE_KAFKA=1, but {reason}", pytrace=False)
+        pytest.skip(f"no real Kafka: {reason}")
+    finally:
+        tally.kafkas.clear()
+
+
+# --------------------------------------------------------------------------- what ran on which broker, and what not
+
+
+@dataclass
+class _Tally:
+    """Outcomes of tests by what they need: "kafka", "embedded", "data"."""
+
+    ran: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, Counter[str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    kafkas: list[Kafka] = field(default_factory=list)
+
+
+_TALLY = pytest.StashKey[_Tally]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TALLY] = _Tally()
+
+
+def _needs(item: pytest.Function) -> list[str]:
+    names = set(item.fixturenames)
+    chosen = item.callspec.params.get("broker") if hasattr(item, "callspec") else None
+    needs = []
+    if names & {"kafka", "kafka_trio"} or chosen == "kafka":
+        needs.append("kafka")
+    if "embedded_kafka" in names or chosen == "embedded":
+        needs.append("embedded")
+    if "city_data" in names:
+        needs.append("data")
+    return needs
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    if not isinstance(item, pytest.Function):
+        return
+    tally = item.config.stash[_TALLY]
+    needs = _needs(item)
+    if report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not needs and "CITYBRAIN_DATA" in reason:
+            needs = ["data"]
+        for need in needs:
+            tally.skipped.setdefault(need, Counter())[reason] += 1
+    elif report.when == "call":
+        tally.ran.update(needs)
+    if report.failed and "kafka" in needs:
+        report.sections += [("Kafka's own log", kafka.log()) for kafka in tally.kafkas]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The last lines before pytest's own: which broker ran, how many tests on it, how many not, and why."""
+    tally = config.stash[_TALLY]
+    terminalreporter.section("brokers and data")
+    default = {"kafka": "real Kafka", "embedded": "embedded broker", "data": "recorded data"}
+    for need, title in default.items():
+        name = {"kafka": "", "embedded": "embedded broker: ", "data": ""}[need] + tally.versions.get(need, title)
+        reasons = tally.skipped.get(need, Counter())
+        line = f"{name}: {tally.ran[need]} tests ran, {reasons.total()} did not"
+        if reasons:
+            line += " — " + "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
+        terminalreporter.line(line)
