@@ -11,6 +11,7 @@ thousands.
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TypeVar
@@ -190,8 +191,8 @@ def read_answers(
 def read_truth(lines: Iterable[str], *, name: str = "truth") -> Truth:
     """Read a truth file: CSV with `report_id`, `cluster_id`, optionally `source` and what clerks flagged.
 
-    A link counts where `parent_id` names another row (of the same source) and `link_quality` is `good` or empty: a link
-    marked otherwise is one that the truth itself does not trust.
+    A link counts where `parent_id` names another row (of the same source, else the only one of that id) and
+    `link_quality` is `good` or empty: a link marked otherwise is one that the truth itself does not trust.
 
     Raises `EvaluationError` naming the line: a missing column, an empty or doubled report id, a flag other than 0 or 1.
     """
@@ -228,15 +229,30 @@ def read_truth(lines: Iterable[str], *, name: str = "truth") -> Truth:
         parent_id = row.get("parent_id") or ""
         trusted = (row.get("link_quality") or "good") == "good"
         parent_keys.append((source, parent_id) if parent_id and trusted else None)
+    rows_of_id: defaultdict[str, list[int]] = defaultdict(list)
+    for (_, report_id), number in row_of.items():
+        rows_of_id[report_id].append(number)
     return Truth(
         has_source=has_source,
         sources=[source for source, _ in row_of],
         report_ids=[report_id for _, report_id in row_of],
         cluster=np.array(cluster, dtype=np.int64),
         is_duplicate=np.array(is_duplicate, dtype=np.int64),
-        parent=np.array([NONE if k is None else row_of.get(k, NONE) for k in parent_keys], dtype=np.int64),
+        parent=np.array([_parent_row(key, row_of, rows_of_id) for key in parent_keys], dtype=np.int64),
         has_flags="is_duplicate" in columns,
     )
+
+
+def _parent_row(
+    key: tuple[str, str] | None, row_of: Mapping[tuple[str, str], int], rows_of_id: Mapping[str, list[int]]
+) -> int:
+    """The row that a `parent_id` names: of the same source, else the only one of that id."""
+    if key is None:
+        return NONE
+    if key in row_of:
+        return row_of[key]
+    others = rows_of_id.get(key[1], [])
+    return others[0] if len(others) == 1 else NONE
 
 
 def _rows(reader: csv.DictReader[str], name: str) -> Iterator[dict[str, str | None]]:
