@@ -65,9 +65,9 @@ DEFAULT_PLACE_ACCURACY_M = 100.0
 DEFAULT_WITNESS = {"iot": "device_id", "video": "camera_id", "hotline": "caller", "patrol": "worker_id"}
 _YEAR_S = 366 * 86_400.0
 
-# City code, group and 32 hex digits with a dash between make the incident id, and ids have at most 64 characters.
-_CITY_CODE = re.compile(r"[A-Za-z0-9_-]{1,10}")
-_GROUP = re.compile(r"[A-Za-z0-9_-]{1,20}")
+# Both become part of every incident id, which stands in Kafka keys, URLs and file names: no blanks, no path separators.
+_CITY_CODE = re.compile(r"[^\s:/\\]{1,32}")
+_GROUP = re.compile(r"[^\s:/\\]{1,64}")
 _CODE = re.compile(r"\S(?:.{0,62}\S)?")
 
 
@@ -415,8 +415,8 @@ def _read_categories(file: _TomlFile) -> list[Category]:
         event = table.flag("event", True)
         # Only where it is plain that no incident comes of it may the rule for matching be left out.
         matches = table.values.get("event", True) is True
-        radius_m = table.number("radius_m", 0.0, 0, ACCURACY_MAX_M, above_low=matches, required=matches)
-        window_s = table.number("window_s", 0.0, 0, _YEAR_S, above_low=matches, required=matches)
+        radius_m = table.number("radius_m", 0.0, 0, ACCURACY_MAX_M, required=matches)
+        window_s = table.number("window_s", 0.0, 0, _YEAR_S, required=matches)
         accuracy_cap_m = table.number("accuracy_cap_m", 30.0, 0, ACCURACY_MAX_M)
         reopen_s = table.number("reopen_s", 0.0, 0, _YEAR_S)
         priority = table.whole("priority", 3, 1, 4)
