@@ -1,0 +1,101 @@
+"""What operators see: Prometheus metrics of one worker, built on an injected registry and pre-zeroed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streams.messages import SOURCES, Outcome, Reason
+
+STAGES = ("intake", "dedupe", "clickhouse")
+_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_RECORDS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+
+
+class Metrics:
+    """Counters, gauges and histograms; every label value is bounded by a list in the code or by the partitions."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.messages = Counter(
+            "citybrain_messages_total", "Elements read from the source topics.", ["source"], registry=registry
+        )
+        self.reports = Counter("citybrain_reports_total", "Reports located and sent on.", ["source"], registry=registry)
+        self.quiet = Counter(
+            "citybrain_quiet_readings_total", "Readings that raised nothing, and cleared alarms.", registry=registry
+        )
+        self.dead_letters = Counter(
+            "citybrain_dead_letters_total", "Messages that could not be used.", ["source", "reason"], registry=registry
+        )
+        self.outcomes = Counter(
+            "citybrain_outcomes_total", "What became of reports.", ["source", "outcome"], registry=registry
+        )
+        self.redelivered = Counter(
+            "citybrain_redelivered_reports_total", "Reports that the log delivered again.", registry=registry
+        )
+        self.seconds = Histogram(
+            "citybrain_stage_seconds", "Time for one batch.", ["stage"], buckets=_SECONDS, registry=registry
+        )
+        self.batch = Histogram(
+            "citybrain_batch_records", "Records in one batch.", ["stage"], buckets=_RECORDS, registry=registry
+        )
+        self.lag = Gauge(
+            "citybrain_lag_records",
+            "Records of a partition not yet acknowledged by this worker.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.open_incidents = Gauge(
+            "citybrain_open_incidents", "Incidents not closed, in the shards of this worker.", registry=registry
+        )
+        self.newest = Gauge(
+            "citybrain_newest_ingestion_timestamp_seconds",
+            "Newest ingestion time of a report, as read from the sources and as written to ClickHouse.",
+            ["at"],
+            registry=registry,
+        )
+        self.freshness = Gauge(
+            "citybrain_freshness_seconds",
+            "Newest ingestion time read minus newest ingestion time written to ClickHouse.",
+            registry=registry,
+        )
+        self.sink_waits = Counter(
+            "citybrain_sink_unavailable_total", "Times a sink was away and had to be waited for.", ["sink"], registry=registry
+        )
+        self.watermark = Gauge(
+            "citybrain_watermark_timestamp_seconds", "Event time up to which a shard is complete.", ["shard"],
+            registry=registry,
+        )  # fmt: skip
+        self._newest_ms = {"read": 0, "written": 0}
+        for source in SOURCES:
+            self.messages.labels(source)
+            self.reports.labels(source)
+            for reason in Reason:
+                self.dead_letters.labels(source, reason.value)
+            for outcome in Outcome:
+                self.outcomes.labels(source, outcome.value)
+        for stage in STAGES:
+            self.seconds.labels(stage)
+            self.batch.labels(stage)
+        for sink in ("kafka", "clickhouse"):
+            self.sink_waits.labels(sink)
+        for at in self._newest_ms:
+            self.newest.labels(at)
+
+    @contextmanager
+    def timed(self, stage: str, records: int) -> Iterator[None]:
+        """Observe one batch of a stage."""
+        started = time.perf_counter()
+        yield
+        self.seconds.labels(stage).observe(time.perf_counter() - started)
+        self.batch.labels(stage).observe(records)
+
+    def saw_ingestion(self, at: str, ingested_ms: int) -> None:
+        """The newest ingestion time ``read`` or ``written`` may have advanced."""
+        self._newest_ms[at] = max(self._newest_ms[at], ingested_ms)
+        self.newest.labels(at).set(self._newest_ms[at] / 1000)
+        read, written = self._newest_ms["read"], self._newest_ms["written"]
+        self.freshness.set(max(0, read - written) / 1000 if written else 0)

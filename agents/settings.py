@@ -1,0 +1,160 @@
+"""Settings: `citybrain.toml`, overridden by the environment, overridden by flags; read once into a frozen object.
+
+Secrets come from the environment or from files only: a key in the TOML file is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from streams.intake import IntakeLimits
+from streams.privacy import TEST_KEY
+
+DEFAULT_FILE = Path("citybrain.toml")
+ENVIRONMENT_PREFIX = "CITYBRAIN_"
+MIN_KEY_BYTES = 16
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the message names it, its value and the legal range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a worker needs to know; each name is also the key in `citybrain.toml` and, upper case, in the environment."""
+
+    city: Path = Path("packs/sample")
+    """Folder of the city pack."""
+    brokers: str = "localhost:9092"
+    """Kafka bootstrap addresses, comma-separated."""
+    prefix: str = "citybrain."
+    """Prefix of all topics."""
+    group: str = "citybrain"
+    """Consumer group; workers of one group share the partitions."""
+    clickhouse: str = "clickhouse://localhost:8123/citybrain"
+    """DSN of the database; `chdb:///path` is the embedded engine, for one process."""
+    clickhouse_max_rows: int = 50_000
+    """Rows that may wait before they are inserted."""
+    clickhouse_max_age_s: float = 1.0
+    """How long a row may wait before it is inserted."""
+    host: str = "::"
+    """Address that /metrics, /healthz and /readyz listen on; `::` is every address, IPv6 and IPv4."""
+    port: int = 6066
+    lateness_s: int = 600
+    """A report further behind the watermark is late."""
+    future_s: int = 600
+    too_old_s: int = 30 * 86_400
+    max_message_bytes: int = 1 << 20
+    max_poll_records: int = 2_000
+    """Records fetched at once; with the streams' buffers this bounds memory."""
+    commit_interval_s: float = 1.0
+    session_timeout_s: float = 30.0
+    """A worker silent for so long loses its partitions to others."""
+    log_level: str = "INFO"
+    caller_key: bytes = field(default=b"", repr=False)
+    """Key of the callers' hashes: `CITYBRAIN_CALLER_KEY`, or the file named by `CITYBRAIN_CALLER_KEY_FILE`."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("port", 0, 65_535),
+            ("lateness_s", 0, 30 * 86_400),
+            ("clickhouse_max_rows", 1, 1_000_000),
+            ("clickhouse_max_age_s", 0, 600),
+            ("max_poll_records", 1, 50_000),
+            ("commit_interval_s", 0.05, 60),
+            ("session_timeout_s", 6, 1_800),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingsError(f"{name} = {value}: must be {low} to {high}")
+        try:
+            self.limits()
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+
+    def limits(self) -> IntakeLimits:
+        """What a message may be."""
+        return IntakeLimits(self.future_s, self.too_old_s, self.max_message_bytes)
+
+    def require_key(self) -> bytes:
+        """The key of the callers' hashes, or :class:`SettingsError`: a worker does not start without one."""
+        if not self.caller_key:
+            raise SettingsError(
+                "no key for the callers' hashes: set CITYBRAIN_CALLER_KEY, or CITYBRAIN_CALLER_KEY_FILE to a file with "
+                f"at least {MIN_KEY_BYTES} random bytes (e.g. `head -c 32 /dev/urandom > caller.key`)"
+            )
+        if len(self.caller_key) < MIN_KEY_BYTES:
+            raise SettingsError(f"the key for the callers' hashes has {len(self.caller_key)} bytes, at least {MIN_KEY_BYTES}")
+        if self.caller_key == TEST_KEY:
+            raise SettingsError("the key for the callers' hashes is the published test key; make one of your own")
+        return self.caller_key
+
+
+def read_settings(
+    file: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings; later sources override earlier ones, and a flag of None is not given."""
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    path = file or DEFAULT_FILE
+    if file is not None or path.exists():
+        values |= _from_file(path)
+    known = {each.name: each.type for each in fields(Settings)}
+    for name in known:
+        if name != "caller_key" and (text := environment.get(ENVIRONMENT_PREFIX + name.upper())) is not None:
+            values[name] = _converted(name, text, ENVIRONMENT_PREFIX + name.upper())
+    values |= {name: value for name, value in (flags or {}).items() if value is not None}
+    values["caller_key"] = _caller_key(environment)
+    values["city"] = Path(values.get("city", Settings.city if isinstance(Settings.city, Path) else "packs/sample"))
+    return Settings(**values)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+    known = {each.name for each in fields(Settings)}
+    for name in read:
+        if name == "caller_key":
+            raise SettingsError(f"{path}: caller_key is a secret and may only stand in the environment or its own file")
+        if name not in known:
+            raise SettingsError(f"{path}: unknown setting {name!r}; known: {', '.join(sorted(known - {'caller_key'}))}")
+    return {name: _converted(name, value, f"{path}: {name}") for name, value in read.items()}
+
+
+_NUMBERS = {
+    each.name: int if each.type == "int" else float for each in fields(Settings) if each.type in ("int", "float")
+}
+
+
+def _converted(name: str, value: Any, where: str) -> Any:
+    kind = _NUMBERS.get(name)
+    if kind is None:
+        if not isinstance(value, str):
+            raise SettingsError(f"{where} = {value!r}: must be text")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise SettingsError(f"{where} = {value!r}: must be a number")
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise SettingsError(f"{where} = {value!r}: must be a number") from error
+
+
+def _caller_key(environment: Mapping[str, str]) -> bytes:
+    if text := environment.get(ENVIRONMENT_PREFIX + "CALLER_KEY"):
+        return text.encode()
+    if name := environment.get(ENVIRONMENT_PREFIX + "CALLER_KEY_FILE"):
+        try:
+            return Path(name).read_bytes().strip()
+        except OSError as error:
+            raise SettingsError(f"CITYBRAIN_CALLER_KEY_FILE = {name}: cannot be read ({error.strerror})") from error
+    return b""
