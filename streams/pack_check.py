@@ -65,9 +65,10 @@ DEFAULT_PLACE_ACCURACY_M = 100.0
 DEFAULT_WITNESS = {"iot": "device_id", "video": "camera_id", "hotline": "caller", "patrol": "worker_id"}
 _YEAR_S = 366 * 86_400.0
 
-# City code, group and 32 hex digits with a dash between make the incident id, and ids have at most 64 characters.
-_CITY_CODE = re.compile(r"[A-Za-z0-9_-]{1,10}")
-_GROUP = re.compile(r"[A-Za-z0-9_-]{1,20}")
+_CITY_CODE = re.compile(r"[A-Za-z0-9_-]{1,16}")
+_GROUP = re.compile(r"[A-Za-z0-9_-]{1,28}")
+# City code, group and 32 hex digits with dashes between make the incident id, and ids have at most 64 characters.
+_CITY_CODE_AND_GROUP_MOST = 64 - 32 - 2
 _CODE = re.compile(r"\S(?:.{0,62}\S)?")
 
 
@@ -138,7 +139,7 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
     if GRID in files and levels:
         grid, grid_faults = read_grid(files[GRID], levels, gaps=gaps)
         faults.extend(Fault(GRID, fault.line, fault.message, fault.severity) for fault in grid_faults)
-    categories = _read_categories(catalogue_file)
+    categories = _read_categories(catalogue_file, city)
     # A code that is there but broken has its own fault; that others refer to it needs no second one.
     known = _category_codes(catalogue_file)
     sources = _read_sources(city_file, known if catalogue_file.root is not None else None)
@@ -396,7 +397,7 @@ def _category_codes(file: _TomlFile) -> set[str]:
     return {item["code"] for item in items if isinstance(item, dict) and isinstance(item.get("code"), str)}
 
 
-def _read_categories(file: _TomlFile) -> list[Category]:
+def _read_categories(file: _TomlFile, city: CitySettings | None) -> list[Category]:
     """Read the catalogue; a category with a fault is left out, so that the rest can still be checked."""
     if file.root is None:
         return []
@@ -412,11 +413,16 @@ def _read_categories(file: _TomlFile) -> list[Category]:
             line_of_code.setdefault(code, file.lines.line((*table.path, "code")))
         name = table.text("name", required=True)
         group = table.text("group", required=True, pattern=_GROUP)
+        if city is not None and group is not None and len(city.code) + len(group) > _CITY_CODE_AND_GROUP_MOST:
+            most = _CITY_CODE_AND_GROUP_MOST - len(city.code)
+            table.fault(
+                "group", f"group = {group!r} must have at most {most} characters beside city code {city.code!r}"
+            )
         event = table.flag("event", True)
         # Only where it is plain that no incident comes of it may the rule for matching be left out.
-        matches = table.values.get("event", True) is True
-        radius_m = table.number("radius_m", 0.0, 0, ACCURACY_MAX_M, above_low=matches, required=matches)
-        window_s = table.number("window_s", 0.0, 0, _YEAR_S, above_low=matches, required=matches)
+        matches = table.values.get("event") is not False
+        radius_m = table.number("radius_m", 0.0, 0, ACCURACY_MAX_M, required=matches)
+        window_s = table.number("window_s", 0.0, 0, _YEAR_S, required=matches)
         accuracy_cap_m = table.number("accuracy_cap_m", 30.0, 0, ACCURACY_MAX_M)
         reopen_s = table.number("reopen_s", 0.0, 0, _YEAR_S)
         priority = table.whole("priority", 3, 1, 4)
