@@ -122,11 +122,8 @@ def subdivide(regions: Sequence[Any], *, cell_m: float, jitter: float = 0.0, see
     if not len(faces):
         raise TessellationError("the boundaries enclose less than the precision of coordinates")
 
-    label = _merge(faces, region, square, cell_m)
+    label, owner = _merge(faces, region, square, cell_m)
     geometries = join(faces, label)
-    owner = np.full(len(geometries), -1, dtype=np.int32)
-    # A closed hole carries -1 and takes the region of what it joined.
-    np.maximum.at(owner, label, region)
     m_lon, m_lat = metres_per_degree(shapely.get_y(shapely.centroid(geometries)))
     kept = (owner >= 0) & (shapely.area(geometries) * m_lon * m_lat >= _SPECK_M2)
     geometries, owner = geometries[kept], owner[kept]
@@ -262,8 +259,12 @@ def _shared_edges(
 
 def _merge(
     faces: NDArray[np.object_], region: NDArray[np.int32], square: NDArray[np.int32], cell_m: float
-) -> NDArray[np.int64]:
-    """Label faces by the piece they belong to: one square of one region, slivers given to a neighbour."""
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Label faces by the piece they belong to, and say each piece's region.
+
+    A piece is one square of one region, with the slivers that joined it; those of another region, and closed holes
+    (region -1), take the region of what they joined.
+    """
     box = shapely.total_bounds(faces)
     m_lon, m_lat = (float(m) for m in metres_per_degree((box[1] + box[3]) * 0.5))
     area_m2 = (shapely.area(faces) * m_lon * m_lat).tolist()
@@ -318,5 +319,5 @@ def _merge(
         absorb(into, i)
         if owner[into] < 0 or area_m2[into] < _SLIVER_SHARE * full_m2:
             heapq.heappush(heap, (area_m2[into], into))
-    roots = np.array([find(i) for i in range(len(faces))])
-    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
+    roots, label = np.unique([find(i) for i in range(len(faces))], return_inverse=True)
+    return label.astype(np.int64), region[roots]

@@ -212,6 +212,7 @@ def build_pack(
     code_prefix: str | None = None,
     timezone: str = "Asia/Shanghai",
     names: Mapping[str, Named] | None = None,
+    levels: Sequence[str] = LEVELS,
     jitter: float = 0.0,
 ) -> BuiltPack:
     """Subdivide boundaries into a nested grid and start the other files of the pack.
@@ -229,6 +230,8 @@ def build_pack(
         Six digits for boundaries that no county encloses; default `DEFAULT_CODE_PREFIX`.
     names : mapping, optional
         As `read_official_names` gives it.
+    levels : sequence of str
+        The levels of the pack, outermost first; cells of a level that is not among them are left out.
     jitter : float
         As in `geo.tessellation.subdivide`.
 
@@ -245,6 +248,8 @@ def build_pack(
     prefix = DEFAULT_CODE_PREFIX if code_prefix is None else code_prefix
     if not re.fullmatch("[0-9]{6}", prefix):
         raise BuildError(f"--code-prefix {prefix!r} must have six digits")
+    if "grid" not in levels:
+        raise BuildError(f"levels {', '.join(levels)}: the innermost must be grid, or there is nothing to build")
     builder = _Builder(names or {}, prefix, name)
     regions = builder.place(boundaries)
     try:
@@ -252,7 +257,7 @@ def build_pack(
     except TessellationError as error:
         raise BuildError(f"--cell-m {cell_m:g}: {error}") from error
     builder.fill(regions, pieces)
-    cells = builder.cells()
+    cells = [cell for cell in builder.cells() if LEVELS[cell.level] in levels]
     lon, lat = (float(v) for v in (np.median(pieces.lon_deg), np.median(pieces.lat_deg)))
     city_code = code or _city_code(builder.counties)
     files = {
@@ -261,14 +266,14 @@ def build_pack(
             name_toml=json.dumps(name, ensure_ascii=False),
             code=city_code,
             timezone=timezone,
-            levels=", ".join(f'"{level}"' for level in LEVELS),
+            levels=", ".join(f'"{level}"' for level in levels),
         ).encode(),
         GRID: _geojson(cells),
         CATALOGUE: pack_templates.CATALOGUE.encode(),
         DEVICES: pack_templates.DEVICES.format(lon=lon, lat=lat).encode(),
         PLACES: pack_templates.PLACES.format(lon=lon, lat=lat).encode(),
     }
-    counts = {level: sum(cell.level == i for cell in cells) for i, level in enumerate(LEVELS)}
+    counts = {level: sum(cell.level == i for cell in cells) for i, level in enumerate(LEVELS) if level in levels}
     return BuiltPack(files, counts, tuple(builder.notes))
 
 
@@ -330,7 +335,7 @@ class _Builder:
         if level == 0:
             if code is not None:
                 raise BuildError(f"{boundary.place}: county code {code!r} must have six digits")
-            number = _free_number({c[6 - 3 :] for c in self.counties if c.startswith(self.prefix[:3])}, self.prefix[3:])
+            number = _free_number({c[3:] for c in self.counties if c.startswith(self.prefix[:3])}, self.prefix[3:])
             return self._unit(self.prefix[:3] + number, boundary.name)
         parent = self._parent_of(boundary, outer)
         if code is None:
@@ -486,11 +491,14 @@ def _free_number(taken: set[str], first: str) -> str:
 def _geojson(cells: Sequence[_Unit]) -> bytes:
     """One feature a line, so that a fault's line number leads to one cell."""
     lines = []
+    codes = {cell.code for cell in cells}
     for cell in cells:
-        parent = cell.code[:-3] if cell.level else None
+        outer = (cell.code[:digits] for digits in reversed(_DIGITS[: cell.level]))
+        parent = next((code for code in outer if code in codes), None)
         properties: dict[str, Any] = {"code": cell.code, "level": LEVELS[cell.level], "parent": parent}
         properties["name"] = cell.name or cell.code
-        geometry = shapely.geometry.mapping(shapely.normalize(cell.geometry))
+        # Normal form turns outer rings clockwise, RFC 7946 wants them the other way round.
+        geometry = shapely.geometry.mapping(shapely.reverse(shapely.normalize(cell.geometry)))
         coordinates = _rounded(geometry["coordinates"])
         feature = {
             "type": "Feature",

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import tomllib
 import zlib
 from pathlib import Path
 
 import click
 import orjson
 
+from agents.commands.console import fail, progress
 from geo.datum import CRS
 from streams.pack import read_pack_files
 from streams.pack_building import (
     DEFAULT_CODE_PREFIX,
+    LEVELS,
     BuildError,
     build_pack,
     read_boundaries,
     read_official_names,
 )
-from streams.pack_check import GRID, check_pack
+from streams.pack_check import CITY, GRID, check_pack
 
 _EXAMPLE = "Example:  citybrain build-pack --boundaries streets.geojson --cell-m 150 --name 示范市 --out packs/shifan"
 
@@ -75,8 +78,10 @@ def build_pack_command(
     """Subdivide boundaries into nested grid cells and start a city pack in folder OUT.
 
     Boundaries are repaired; where two overlap the smaller code has the area.  An existing grid.geojson is replaced;
-    the pack's other files are written from commented templates only where they are not there yet.
+    the pack's other files are written from commented templates only where they are not there yet.  A city.toml that is
+    there says which levels the grid has.
     """
+    levels = _levels(out / CITY)
     try:
         boundaries = []
         for file in (*boundary_files, *more_boundaries):
@@ -89,18 +94,21 @@ def build_pack_command(
                 crs=crs,
             )
         names = read_official_names(str(names_file), _read(names_file)) if names_file else None
-        built = build_pack(
-            boundaries,
-            cell_m=cell_m,
-            name=name or out.resolve().name,
-            code=code,
-            code_prefix=code_prefix,
-            timezone=timezone,
-            names=names,
-            jitter=jitter,
-        )
+        with progress("subdividing", "cells") as advance:
+            built = build_pack(
+                boundaries,
+                cell_m=cell_m,
+                name=name or out.resolve().name,
+                code=code,
+                code_prefix=code_prefix,
+                timezone=timezone,
+                names=names,
+                levels=levels,
+                jitter=jitter,
+            )
+            advance(built.cells["grid"])
     except BuildError as error:
-        raise click.ClickException(str(error)) from error
+        fail(str(error))
     written = _write(out, built.files)
     faults = check_pack(read_pack_files(out))
     bad = [fault for fault in faults if fault.severity == "fault"]
@@ -124,12 +132,26 @@ def build_pack_command(
     context.exit(1 if bad else 0)
 
 
+def _levels(city_toml: Path) -> tuple[str, ...]:
+    """The levels of a pack that has its settings already, else all of them."""
+    try:
+        settings = tomllib.loads(city_toml.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return LEVELS
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        fail(f"{city_toml}: cannot be read, so the grid's levels are not known: {error}")
+    levels = settings.get("levels")
+    if not isinstance(levels, list) or not all(isinstance(level, str) for level in levels):
+        fail(f"{city_toml}: levels = {levels!r} must be a list of names, outermost first")
+    return tuple(levels)
+
+
 def _read(file: Path) -> bytes:
     try:
         data = file.read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError, zlib.error) as error:
-        raise click.ClickException(f"{file}: cannot be read: {error}") from error
+        fail(f"{file}: cannot be read: {error}")
 
 
 def _write(out: Path, files: dict[str, bytes]) -> list[str]:
@@ -145,7 +167,5 @@ def _write(out: Path, files: dict[str, bytes]) -> list[str]:
                 part.replace(target)
                 written.append(name)
     except OSError as error:
-        raise click.ClickException(
-            f"{out}: cannot be written: {error.strerror}; is there room, and is it yours?"
-        ) from error
+        fail(f"{out}: cannot be written: {error.strerror}; is there room, and is it yours?")
     return written

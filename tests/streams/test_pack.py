@@ -303,7 +303,7 @@ CITY_ROWS = [
 ]
 CATALOGUE_ROWS = [
     ('group = "water"', 'group = "the water"', 5, "group = 'the water' must match"),
-    ("radius_m = 80", "radius_m = 0", 6, "radius_m = 0 must be a number, above 0 to 5000"),
+    ("radius_m = 80", "radius_m = -1", 6, "radius_m = -1 must be a number, from 0 to 5000"),
     ("radius_m = 80", 'radius_m = "80"', 6, "radius_m = '80' must be a number"),
     ("window_s = 7200\n", "", 2, "window_s is missing"),
     ("window_s = 7200", "window_s = -1", 7, "window_s = -1 must be a number"),
@@ -319,7 +319,7 @@ CATALOGUE_ROWS = [
     ('["flood"]', '["积水"]', 27, "duplicate label '积水': video already means category '90001' by it"),
     ('["flood"]', '["06010"]', 17, "label '06010' of video is the code of another category"),
     ('code = "ask"', 'code = "90001"', 30, "duplicate category '90001', already defined in line 3"),
-    ("event = false", 'event = "no"', 33, "event = 'no' must be true or false"),
+    ("event = false", 'event = "no"\nradius_m = 0\nwindow_s = 0', 33, "event = 'no' must be true or false"),
     ("above = 15\n", "", 35, "either above or below, and not both"),
     ("above = 15", "above = 15\nbelow = 1", 35, "either above or below, and not both"),
     ("above = 15", "above = inf", 37, "above = inf must be a number, finite"),
