@@ -6,6 +6,7 @@ import click
 
 from agents.commands.evaluate import evaluate
 from agents.commands.replay import replay
+from agents.commands.simulate import simulate
 
 
 @click.group()
@@ -13,5 +14,5 @@ def main() -> None:
     """One grid for the whole city: reports of all sources in, one incident each out."""
 
 
-for _command in (evaluate, replay):
+for _command in (evaluate, replay, simulate):
     main.add_command(_command)
