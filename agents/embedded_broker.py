@@ -8,6 +8,8 @@ What it is not — and why it is for the demo and quick tests only:
 - It holds at most 5 MB and 100,000 record batches a partition, in memory, and **drops the oldest beyond that without
   a word**; both figures are fixed in librdkafka.  Pace the producer by the consumer's lag
   (``produce_recording(pause=…)``).  A single record over 5 MB is accepted, empties its partition and is gone.
+- A group that lost a member answers no join until the session timeout less one second has passed (librdkafka's rule;
+  44 s with librdkafka's own default).  Give consumers a session timeout of 2 to 6 s.
 - Its answer to a producer says that the record was stamped 1234 ms after the epoch; what it keeps and hands to
   consumers is the producer's timestamp.
 - Everything is gone when the process ends.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from json.decoder import scanstring
 from typing import Any
 
 import numpy as np
@@ -72,11 +71,9 @@ class _Reader:
         return value
 
     def key(self) -> str:
-        self.expect('"')
-        try:
-            name, self.at = scanstring(self.text, self.at, True)
-        except json.JSONDecodeError as error:
-            raise FeatureError(f"invalid JSON: {error.msg}", error.lineno) from error
+        if self.peek() != '"':
+            raise self.fail(f"invalid JSON: expected a key, found {self.peek()!r}")
+        name = self.value()
         self.expect(":")
         return str(name)
 

@@ -17,6 +17,7 @@ letters by origin and reason), so a block inserted twice leaves the same state a
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections import deque
@@ -31,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, ProgrammingError
 
+from sinks.chdb_folder import check_folder
 from sinks.clickhouse_dsn import Dsn
 from sinks.errors import SinkError, SinkFull, SinkRefused, SinkUnavailable
 from sinks.incident_sink import supersedes
@@ -124,6 +126,8 @@ _REFUSALS = {
 }
 _LOGIN_CODES = {192, 193, 194, 516}
 
+_SERVER_SAYS = re.compile(r"DB::Exception: ([^\n]{1,300}?)\s*(?:\(version|\(for url|Stack trace|\n|$)")
+
 # ISO times come back as the contract writes them, so a row of JSONEachRow is an Incident.  Stated in the query,
 # because chdb applies client settings with SET and back, and a server's defaults differ by version.
 _AS_CONTRACT = (
@@ -134,23 +138,14 @@ _AS_CONTRACT = (
 
 def _explained(dsn: Dsn, error: Exception) -> SinkError:
     """The one place where a driver's error becomes ours."""
-    text = _first_line(str(error))
     code = getattr(error, "code", None)
-    if dsn.embedded and "already initialized with path" in text:
-        return SinkRefused(
-            f"{dsn}: this process already has the embedded engine open in another folder; close that first"
-        )
-    if dsn.embedded and ("Cannot lock file" in str(error) or "another server instance" in str(error).lower()):
-        return SinkRefused(
-            f"{dsn}: another process has this folder open, and the embedded engine serves one process only; "
-            "stop that process, or use a server (clickhouse://host:8123/db)"
-        )
-    if dsn.embedded and "Unable to open the chdb engine" in text:
-        return SinkRefused(
-            f"{dsn}: the folder cannot be opened as a database ({_reason(str(error))}); give a folder you may write to"
-        )
+    text = _in_one_line(error)
+    if dsn.embedded and "already initialized with path" in str(error):
+        return SinkRefused(f"{dsn}: this process has the embedded engine open in another folder: close that one first")
+    if dsn.embedded and "Unable to open the chdb engine" in str(error):
+        return SinkRefused(f"{dsn}: the engine does not start there ({text}): give an empty folder you may write to")
     if code in _LOGIN_CODES:
-        return SinkRefused(f"{dsn}: ClickHouse refuses the login of user {dsn.user!r}; check user and password")
+        return SinkRefused(f"{dsn}: ClickHouse refuses the login of user {dsn.user!r}: check user and password")
     if code in _REFUSALS:
         return SinkRefused(f"{dsn}: ClickHouse refuses: {text}")
     if isinstance(error, DataError | ProgrammingError):
@@ -158,23 +153,21 @@ def _explained(dsn: Dsn, error: Exception) -> SinkError:
     return SinkUnavailable(f"{dsn}: ClickHouse is not available: {text}")
 
 
-def _first_line(text: str) -> str:
-    line = text.strip().split("\n", 1)[0].strip()
+def _in_one_line(error: BaseException) -> str:
+    """What happened, without the driver's wrapping, addresses of objects and stack traces."""
+    if told := _SERVER_SAYS.search(str(error)):
+        return told[1].strip()
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TimeoutError):
+            return "no answer in time"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        # urllib3 hides what it gave up for in `reason`.
+        reason = getattr(cause, "reason", None)
+        cause = reason if isinstance(reason, BaseException) else cause.__cause__ or cause.__context__
+    line = str(error).strip().split("\n", 1)[0]
     return line if len(line) <= 300 else line[:299] + "…"
-
-
-def _reason(text: str) -> str:
-    for known in (
-        "Permission denied",
-        "Read-only file system",
-        "Not a directory",
-        "File exists",
-        "No such file",
-        "No space left",
-    ):
-        if known in text:
-            return known.lower()
-    return "the engine could not start there"
 
 
 @dataclass
@@ -350,6 +343,9 @@ class ClickHouseSink:
                 column_names=list(types),
                 column_type_names=list(types.values()),
                 column_oriented=True,
+                # Assignments are partitioned by month; a recording of twenty years in one flush exceeds the default
+                # of 100, and would do so for ever.
+                settings={"max_partitions_per_insert_block": 0},
             )
         )
 
@@ -365,12 +361,19 @@ class ClickHouseSink:
         with self._one_call:
             return self._ask(migrate)  # type: ignore[no-any-return]
 
-    def ping(self) -> bool:
-        """Whether ClickHouse answers a query now; for `/readyz`.  Never raises a SinkError."""
+    def ping(self, timeout_s: float = 3.0) -> bool:
+        """Whether ClickHouse answers now; for `/readyz`.  Never raises a SinkError.
+
+        False as well while another call keeps the connection busy for longer than the timeout.
+        """
+        if not self._one_call.acquire(timeout=timeout_s):
+            return False
         try:
-            return bool(self._ask(lambda client: client.command("SELECT 1")) == 1)
+            return bool(self._ask(lambda client: client.ping(timeout_s)))
         except SinkError:
             return False
+        finally:
+            self._one_call.release()
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         # The embedded client is one handle and the order of inserts matters, so calls take turns.
@@ -477,6 +480,7 @@ _JSON = msgspec.json.Encoder(order="deterministic")
 def _connect(dsn: Dsn) -> Any:
     """Open a client whose database exists."""
     if dsn.embedded:
+        check_folder(dsn.path)
         client = clickhouse_connect.get_client(interface="chdb", path=dsn.path)
     else:
         client = clickhouse_connect.get_client(

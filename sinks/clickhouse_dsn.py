@@ -26,17 +26,14 @@ def _boolean(name: str, text: str) -> bool:
         raise DsnError(f"ClickHouse address: {name}={text} is neither true nor false") from None
 
 
-def _seconds(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 3600:
-        raise DsnError(f"ClickHouse address: {name}={text} must be seconds between 0 and 3600")
-    return value
+def _seconds(name: str, text: str) -> int:
+    # Whole seconds: the driver cuts fractions off, and half a second would become none.
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 3600):
+        raise DsnError(f"ClickHouse address: {name}={text} must be whole seconds, 1 to 3600")
+    return int(text)
 
 
-_SERVER_OPTIONS: dict[str, Callable[[str, str], bool | float | str]] = {
+_SERVER_OPTIONS: dict[str, Callable[[str, str], bool | int | str]] = {
     "secure": _boolean,  # HTTPS
     "verify": _boolean,  # check the server's certificate
     "ca_cert": lambda name, text: text,  # file of the authority that signed it
@@ -44,7 +41,7 @@ _SERVER_OPTIONS: dict[str, Callable[[str, str], bool | float | str]] = {
     "connect_timeout_s": _seconds,
     "timeout_s": _seconds,  # of one request
 }
-_EMBEDDED_OPTIONS: dict[str, Callable[[str, str], bool | float | str]] = {"database": lambda name, text: text}
+_EMBEDDED_OPTIONS: dict[str, Callable[[str, str], bool | int | str]] = {"database": lambda name, text: text}
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,8 @@ class Dsn:
     secure: bool = False
     verify: bool = True
     ca_cert: str = ""
-    connect_timeout_s: float = 5.0
-    timeout_s: float = 60.0
+    connect_timeout_s: int = 5
+    timeout_s: int = 60
 
     @property
     def embedded(self) -> bool:
@@ -110,7 +107,7 @@ class Dsn:
         if parts.fragment:
             raise DsnError("ClickHouse address: write # as %23")
         known = _EMBEDDED_OPTIONS if scheme == "chdb" else _SERVER_OPTIONS
-        options: dict[str, bool | float | str] = {}
+        options: dict[str, bool | int | str] = {}
         for name, value in parse_qsl(parts.query, keep_blank_values=True):
             if name not in known:
                 hint = "put the password in a file and name it with password_file" if name == "password" else ""
@@ -124,7 +121,7 @@ class Dsn:
         )
 
     @classmethod
-    def _embedded(cls, netloc: str, path: str, options: dict[str, bool | float | str]) -> Dsn:
+    def _embedded(cls, netloc: str, path: str, options: dict[str, bool | int | str]) -> Dsn:
         path = unquote(path)
         if netloc or not path.startswith("/"):
             raise DsnError(
@@ -137,7 +134,7 @@ class Dsn:
         return cls(path=path, database=_database(str(options.get("database", DEFAULT_DATABASE))))
 
     @classmethod
-    def _server(cls, parts: SplitResult, port: int | None, options: dict[str, bool | float | str]) -> Dsn:
+    def _server(cls, parts: SplitResult, port: int | None, options: dict[str, bool | int | str]) -> Dsn:
         if not parts.hostname:
             raise DsnError("ClickHouse address: clickhouse:// needs a host: clickhouse://user@host:8123/database")
         password = unquote(parts.password or "")

@@ -5,6 +5,9 @@
     ├── SinkUnavailable         away for now (refused connection, timeout, overload, no space): wait and flush again
     ├── SinkRefused             it answered and will go on refusing (login, grants, a locked path): somebody must act
     │   └── MigrationError      the schema there and the migrations here do not fit together
+    ├── UnreachableError        nobody listens at a broker's address (sinks/reach.py)
+    ├── TopicError              topics cannot be made or read (sinks/topics.py)
+    │   └── NoTopicAdministration   the broker is the embedded one
     ├── SinkFull                rows were added to a full buffer; the caller should have waited
     └── SinkUnwritable          a file cannot be written (permissions, full disk)
 

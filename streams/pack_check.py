@@ -65,9 +65,9 @@ DEFAULT_PLACE_ACCURACY_M = 100.0
 DEFAULT_WITNESS = {"iot": "device_id", "video": "camera_id", "hotline": "caller", "patrol": "worker_id"}
 _YEAR_S = 366 * 86_400.0
 
-# City code, group and a hash make the incident id, which travels in keys and in feedback ids of 64 characters.
-_CITY_CODE = re.compile(r"[A-Za-z0-9_-]{1,12}")
-_GROUP = re.compile(r"[A-Za-z0-9_-]{1,24}")
+# Both become part of every incident id, which stands in Kafka keys, URLs and file names: no blanks, no path separators.
+_CITY_CODE = re.compile(r"[^\s:/\\]{1,32}")
+_GROUP = re.compile(r"[^\s:/\\]{1,64}")
 _CODE = re.compile(r"\S(?:.{0,62}\S)?")
 
 
@@ -339,12 +339,13 @@ def _read_city(file: _TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
         elif len(set(value)) < len(value):
             root.fault("levels", f"levels = {_shown(value)} names a level twice")
         else:
-            levels = tuple(value)
-            for level in sorted(set(levels) - set(LEVELS)):
+            for level in sorted(set(value) - set(LEVELS)):
                 message = f"level {level!r} is not one of {', '.join(LEVELS)}: outputs have no column for it"
                 root.fault("levels", message, "warning")
-            standard = [level for level in levels if level in LEVELS]
-            if standard != sorted(standard, key=LEVELS.index):
+            standard = [level for level in value if level in LEVELS]
+            if standard == sorted(standard, key=LEVELS.index):
+                levels = tuple(value)
+            else:
                 root.fault("levels", f"levels = {_shown(value)} must go from outermost to innermost")
     if not root.sound or name is None or code is None or timezone is None:
         return None, levels
@@ -412,8 +413,10 @@ def _read_categories(file: _TomlFile) -> list[Category]:
         name = table.text("name", required=True)
         group = table.text("group", required=True, pattern=_GROUP)
         event = table.flag("event", True)
-        radius_m = table.number("radius_m", 0.0, 0, ACCURACY_MAX_M, above_low=event, required=event)
-        window_s = table.number("window_s", 0.0, 0, _YEAR_S, above_low=event, required=event)
+        # Only where it is plain that no incident comes of it may the rule for matching be left out.
+        matches = table.values.get("event", True) is True
+        radius_m = table.number("radius_m", 0.0, 0, ACCURACY_MAX_M, required=matches)
+        window_s = table.number("window_s", 0.0, 0, _YEAR_S, required=matches)
         accuracy_cap_m = table.number("accuracy_cap_m", 30.0, 0, ACCURACY_MAX_M)
         reopen_s = table.number("reopen_s", 0.0, 0, _YEAR_S)
         priority = table.whole("priority", 3, 1, 4)
@@ -674,7 +677,7 @@ def _to_wgs84(positions: Sequence[tuple[float, float, str]]) -> tuple[list[float
 def _warn_if_outside(rows: Sequence[_Row], lon: Sequence[float], lat: Sequence[float], grid: Grid | None) -> None:
     if grid is None or not rows:
         return
-    for i in np.flatnonzero(grid.locate(np.array(lon), np.array(lat)) < 0):
+    for i in np.flatnonzero(grid.locate(np.array(lon), np.array(lat)) < 0).tolist():
         rows[i].fault(f"position {lon[i]:.6f}, {lat[i]:.6f} (WGS-84) lies in no cell of the grid", "warning")
 
 

@@ -39,8 +39,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # artifacts are not all published yet must not stop everybody's tests.
 KAFKA_VERSIONS = ("[4.4.0,5.0-alpha)", "4.4.0", "4.3.1")
 
-# Only the console tools use kafka-tools-api, and it was not published with 4.4.0.  log4j-slf4j-impl is what ties Kafka's
-# log calls to the log4j that its artifacts bring; without it a broker that fails says nothing.
+# Only the console tools use kafka-tools-api, and it was not published with 4.4.0.  log4j-slf4j-impl is what ties
+# Kafka's log calls to the log4j that its artifacts bring; without it a broker that fails says nothing.
 POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -75,7 +75,7 @@ FIRST_METADATA_VERSION_OF_4 = 25
 """The `metadata.version` feature level that Kafka 4.0 brought (`4.0-IV3`); every later 4.x has a higher one."""
 
 
-class BrokerUnavailable(Exception):
+class BrokerUnavailableError(Exception):
     """No such broker can be had here; the message is one line that names the reason and the remedy."""
 
 
@@ -134,7 +134,7 @@ def _stamped(cache: Path) -> Jars | None:
 def _resolve(cache: Path) -> Jars:
     for tool, package in (("java", "openjdk-17-jre-headless"), ("mvn", "maven")):
         if shutil.which(tool) is None:
-            raise BrokerUnavailable(f"{tool} is not installed (Debian package {package})")
+            raise BrokerUnavailableError(f"{tool} is not installed (Debian package {package})")
     incoming, problem = cache / "incoming", ""
     for version in KAFKA_VERSIONS:
         shutil.rmtree(incoming, ignore_errors=True)
@@ -152,7 +152,7 @@ def _resolve(cache: Path) -> Jars:
             break
         problem = next((line for line in done.stdout.splitlines() if "ERROR" in line), "mvn failed")
     else:
-        raise BrokerUnavailable(f"Kafka's Maven artifacts could not be resolved: {problem}")
+        raise BrokerUnavailableError(f"Kafka's Maven artifacts could not be resolved: {problem}")
     (core,) = (incoming / "jars").glob("kafka_2.13-*.jar")
     found = core.name.removeprefix("kafka_2.13-").removesuffix(".jar")
     folder = cache / found
@@ -235,14 +235,22 @@ class Kafka:
         # A test run that is killed takes its brokers with it (setpriv replaces itself by java: the same process id).
         with_parent = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         settings = [f"-Dlog4j2.configurationFile={self._folder / 'log4j2.yaml'}", "-Djava.awt.headless=true"]
-        return [*with_parent, *JAVA, *settings, "-cp", self._jars.classpath, *main, str(self._home(number) / "server.properties")]
+        return [
+            *with_parent,
+            *JAVA,
+            *settings,
+            "-cp",
+            self._jars.classpath,
+            *main,
+            str(self._home(number) / "server.properties"),
+        ]
 
     def _format(self, number: int) -> None:
         # Any 16 bytes in URL-safe base64; the same for every broker of the cluster.
         command = self._command(number, "kafka.tools.StorageTool", "format", "-t", "Y2l0eS1icmFpbi10ZXN0cw", "-c")
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
-            raise BrokerUnavailable(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
+            raise BrokerUnavailableError(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
 
     @property
     def running(self) -> bool:
@@ -317,7 +325,7 @@ class KafkaElsewhere:
         return self
 
     def stop(self) -> None:
-        raise BrokerUnavailable(f"the Kafka at {self.bootstrap} is not ours to stop")
+        raise BrokerUnavailableError(f"the Kafka at {self.bootstrap} is not ours to stop")
 
 
 class Embedded:
@@ -353,7 +361,7 @@ class Embedded:
 
 @contextlib.contextmanager
 def real_kafka(brokers: int = 1) -> Iterator[Kafka | KafkaElsewhere]:
-    """A real Kafka of version 4 or later, by the first way that there is; ``BrokerUnavailable`` if there is none."""
+    """A real Kafka 4 or later, by the first way that there is; ``BrokerUnavailableError`` if there is none."""
     if (elsewhere := os.environ.get("CITYBRAIN_TEST_KAFKA")) and brokers == 1:
         there = KafkaElsewhere(elsewhere)
         level = metadata_version(elsewhere)
@@ -377,7 +385,7 @@ def real_kafka(brokers: int = 1) -> Iterator[Kafka | KafkaElsewhere]:
 
 
 def metadata_version(bootstrap: str) -> int:
-    """The cluster's `metadata.version` level, which says that it is a Kafka 4 or later; ``BrokerUnavailable`` if not."""
+    """The cluster's `metadata.version` level; ``BrokerUnavailableError`` if it is not that of a Kafka 4 or later."""
     client = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=10_000)
     try:
         features = client.describe_features()
@@ -385,7 +393,7 @@ def metadata_version(bootstrap: str) -> int:
         client.close()
     level = features.get("metadata.version", {}).get("finalized", (0, 0))[1]
     if level < FIRST_METADATA_VERSION_OF_4:
-        raise BrokerUnavailable(f"{bootstrap} is not an Apache Kafka 4 or later (metadata.version is {level})")
+        raise BrokerUnavailableError(f"{bootstrap} is not an Apache Kafka 4 or later (metadata.version is {level})")
     return int(level)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from brokers import Broker, BrokerUnavailable, Embedded, Kafka, KafkaElsewhere, java_version, real_kafka
+from brokers import Broker, BrokerUnavailableError, Embedded, Kafka, KafkaElsewhere, java_version, real_kafka
 from hypothesis import settings
 
 # Deterministic: the same examples on every run, and no wall-clock deadline on a noisy machine.
@@ -84,7 +84,7 @@ def _real_kafka(config: pytest.Config, brokers: int) -> Iterator[Kafka | KafkaEl
                 tally.versions["kafka"] += f" (Maven artifacts, Java {java_version()})"
                 tally.kafkas.append(kafka)
             yield kafka
-    except BrokerUnavailable as reason:
+    except BrokerUnavailableError as reason:
         if os.environ.get("CITYBRAIN_REQUIRE_KAFKA") == "1":
             pytest.fail(f"CITYBRAIN_REQUIRE_KAFKA=1, but {reason}", pytrace=False)
         pytest.skip(f"no real Kafka: {reason}")

@@ -1,0 +1,110 @@
+"""``citybrain topics create|check``: the service's topics on a Kafka."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from agents.commands.addresses import brokers_option, prefix_option, require_broker
+from agents.commands.console import fail
+from sinks.topics import (
+    DEFAULT_PARTITIONS,
+    DEFAULT_SHARDS,
+    Difference,
+    TopicAdministration,
+    TopicError,
+    TopicSpec,
+    differences,
+    topic_table,
+)
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
+        click.option("--replication", type=click.IntRange(1), help="Replicas a partition [default: the broker's]."),
+        click.option(
+            "--keep-old",
+            is_flag=True,
+            help="No limit of time: for playing recordings, whose old timestamps Kafka would count as expired.",
+        ),
+        click.option(
+            "--shards", type=click.IntRange(1), default=DEFAULT_SHARDS, show_default=True, help="Partitions of reports."
+        ),
+        click.option(
+            "--partitions",
+            type=click.IntRange(1),
+            default=DEFAULT_PARTITIONS,
+            show_default=True,
+            help="Partitions of every other topic.",
+        ),
+        prefix_option,
+        brokers_option,
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def topics() -> None:
+    """Make or check the service's topics: partitions, retention, compaction and message limits."""
+
+
+@topics.command(epilog="Example: citybrain topics create --brokers localhost:9092 --partitions 8 --shards 4")
+@_options
+def create(
+    brokers: str, prefix: str, partitions: int, shards: int, keep_old: bool, replication: int | None, as_json: bool
+) -> None:
+    """Make the topics that are missing; those that exist are left alone and checked.
+
+    Exits 1 if one that exists is not as it should be.
+    """
+    specs = topic_table(prefix, partitions=partitions, shards=shards, keep_old=keep_old)
+    made, faults = _with_administration(brokers, specs, replication, make=True)
+    _tell(specs, made, faults, as_json)
+
+
+@topics.command(epilog="Example: citybrain topics check --brokers localhost:9092 --json")
+@_options
+def check(
+    brokers: str, prefix: str, partitions: int, shards: int, keep_old: bool, replication: int | None, as_json: bool
+) -> None:
+    """Name every difference between the topics that are there and those that should be; exits 1 if there is one."""
+    specs = topic_table(prefix, partitions=partitions, shards=shards, keep_old=keep_old)
+    made, faults = _with_administration(brokers, specs, replication, make=False)
+    _tell(specs, made, faults, as_json)
+
+
+def _with_administration(
+    brokers: str, specs: tuple[TopicSpec, ...], replication: int | None, *, make: bool
+) -> tuple[list[str], list[Difference]]:
+    require_broker(brokers)
+    try:
+        with TopicAdministration(brokers) as administration:
+            made = administration.create(specs, replication) if make else []
+            found = administration.found(spec.name for spec in specs)
+    except TopicError as error:
+        fail(str(error))
+    return made, differences(specs, found, replication=replication)
+
+
+def _tell(specs: tuple[TopicSpec, ...], made: list[str], faults: list[Difference], as_json: bool) -> None:
+    wrong = {fault.topic for fault in faults}
+    if as_json:
+        answer: dict[str, Any] = {
+            "topics": [spec.name for spec in specs],
+            "created": made,
+            "differences": [{"topic": f.topic, "what": f.what, "remedy": f.remedy} for f in faults],
+        }
+        click.echo(json.dumps(answer, ensure_ascii=False))
+    else:
+        for spec in specs:
+            state = "DIFFERS" if spec.name in wrong else "created" if spec.name in made else "ok"
+            click.echo(f"{state:8} {spec.name} ({spec.partitions} partitions, {spec.cleanup_policy})")
+        for fault in faults:
+            click.echo(str(fault), err=True)
+    if faults:
+        raise SystemExit(1)
