@@ -53,6 +53,7 @@ class EventModel(_Section, frozen=True, kw_only=True):
     lasting_windows: Positive
     lasting_max_s: Positive
     apart_radii: NotNegative
+    apart_windows: NotNegative
     weights: dict[str, NotNegative]
 
 
@@ -201,9 +202,7 @@ def read_error_model(text: str | None = None, *, name: str = "error_model.toml")
         if sum(datums.values()) == 0:
             raise ErrorModelError(f"{name}: {source}.datums must not all be 0")
     if sum(model.events.hours) == 0:
-        raise ErrorModelError(
-            f"{name}: events.hours must not all be 0; set events.per_day = 0 for a day without events"
-        )
+        raise ErrorModelError(f"{name}: events.hours must not all be 0; events.per_day = 0 gives a day without events")
     return model
 
 

@@ -1,8 +1,8 @@
 """A simulated city day with known truth: what happens, and what each of the four sources reports of it.
 
 First the events are drawn (where, what, how long they can be seen), then every source reports of them what it would
-notice, with its own errors (`streams.error_model`), then the messages are given ids, broken, batched by gateways and put
-in order of arrival.  One generator feeds all of it, in one fixed order, so the same seed gives the same bytes.
+notice, with its own errors (`streams.error_model`), then the messages are given ids, broken, batched by gateways and
+put in order of arrival.  One generator feeds all of it, in one fixed order, so the same seed gives the same bytes.
 
 The truth names every report once.  A *cluster* is a true event; a false alarm is a cluster of its own, for it must not
 be joined to anything; a consultation is no event and has none.  Broken messages, ordinary readings and cleared alarms
@@ -45,6 +45,8 @@ TRUTH_COLUMNS = (
 )
 GOOD_LINK_M = 300.0
 """A duplicate placed further than this from its parent is a `far` link: no rule by distance can find it."""
+MAX_EVENTS = 1_000_000
+"""All messages of a simulation are held at once, so that gateways can batch and broken ones can be mixed in."""
 
 _T = TypeVar("_T")
 _TRIES = 50
@@ -116,11 +118,46 @@ class _Event:
     lat: float
     start_ms: int
     end_ms: int
-    crowd: float = 1.0
+    holds_its_place_until_ms: int
+    """Until then no other event of its group comes too near."""
+    crowd: float
 
     @property
     def cluster_id(self) -> str:
         return f"e{self.number:06d}"
+
+
+class _Standing:
+    """The events of one group that hold their place, by square: a full city is searched as fast as an empty one."""
+
+    def __init__(self, apart_radii: float, reach_m: float, bounds: tuple[float, float, float, float]) -> None:
+        self._apart_radii = apart_radii
+        _, south, _, north = bounds
+        # Squares at least as wide as the largest distance that is asked for, wherever in the city.
+        m_lon, m_lat = metres_per_degree(max(south, north, key=abs))
+        self._width_deg = max(reach_m, 1.0) * 1.01 / float(m_lon)
+        self._height_deg = max(reach_m, 1.0) * 1.01 / float(m_lat)
+        self._events: defaultdict[tuple[int, int], list[_Event]] = defaultdict(list)
+
+    def _square(self, lon: float, lat: float) -> tuple[int, int]:
+        return math.floor(lon / self._width_deg), math.floor(lat / self._height_deg)
+
+    def add(self, event: _Event) -> None:
+        self._events[self._square(event.lon, event.lat)].append(event)
+
+    def is_apart(self, lon: float, lat: float, radius_m: float, time_ms: int) -> bool:
+        """Whether no event holds a place too near; forgets those that no longer hold theirs."""
+        column, row = self._square(lon, lat)
+        for square in ((column + i, row + j) for i in (-1, 0, 1) for j in (-1, 0, 1)):
+            if square not in self._events:
+                continue
+            here = [event for event in self._events[square] if event.holds_its_place_until_ms >= time_ms]
+            self._events[square] = here
+            for event in here:
+                apart_m = self._apart_radii * max(radius_m, event.category.radius_m)
+                if _metres(lon, lat, event.lon, event.lat) <= apart_m:
+                    return False
+        return True
 
 
 @dataclass(slots=True)
@@ -191,12 +228,16 @@ def simulate(
     Raises
     ------
     ValueError
-        If ``start`` has no offset, ``hours`` or ``rate`` is not positive, or the pack has no category with an event.
+        If ``start`` has no offset, ``hours`` or ``rate`` is not positive, more than `MAX_EVENTS` are to be expected, or
+        the pack has no category with an event.
     """
     if start.utcoffset() is None:
         raise ValueError("start needs an offset, as in 2026-06-01T00:00:00+08:00")
     if not (hours > 0 and rate > 0 and math.isfinite(hours) and math.isfinite(rate)):
         raise ValueError("hours and rate must be greater than 0")
+    expected = model.events.per_day * rate * hours / 24
+    if expected > MAX_EVENTS:
+        raise ValueError(f"{expected:,.0f} events are more than {MAX_EVENTS:,}; take fewer hours or a smaller rate")
     if not any(category.event for category in pack.categories):
         raise ValueError("the pack's catalogue has no category with event = true")
     return _Day(pack, model, seed, start, hours, rate).run(advance or (lambda _: None))
@@ -256,7 +297,10 @@ class _Day:
         iot = self.model.iot
         self._gateway = {sensor.id: k // iot.gateway_devices for k, sensor in enumerate(self.sensors)}
         gateways = len(self.sensors) // iot.gateway_devices + 1
-        self._batches = [self._chance(iot.gateways_batch) for _ in range(gateways)]
+        # Spread evenly, not drawn: a handful of gateways would make the number of messages a matter of luck.
+        self._batches = [
+            math.floor((k + 1) * iot.gateways_batch) > math.floor(k * iot.gateways_batch) for k in range(gateways)
+        ]
         self._senses: dict[str, tuple[str, ...]] = {}
         for sensor in self.sensors:
             codes = [*iot.senses.get(sensor.kind, []), *iot.senses.get("any", [])]
@@ -269,12 +313,19 @@ class _Day:
     def run(self, advance: Callable[[int], None]) -> Simulation:
         result = Simulation()
         planned, result.storms = self._plan()
-        living: defaultdict[str, list[_Event]] = defaultdict(list)
+        standing: dict[str, _Standing] = {}
+        widest_m: defaultdict[str, float] = defaultdict(float)
+        for category in self.pack.categories:
+            widest_m[category.group] = max(widest_m[category.group], category.radius_m)
+        apart = self.model.events.apart_radii
         for start_ms, category, crowd in planned:
-            event = self._place(start_ms, category, crowd, living[category.group], result.events)
+            group = category.group
+            if group not in standing:
+                standing[group] = _Standing(apart, widest_m[group] * apart, self.pack.grid.bounds)
+            event = self._place(start_ms, category, crowd, standing[group], result.events)
             if event is not None:
                 result.events += 1
-                living[category.group].append(event)
+                standing[group].add(event)
                 self._call(event)
                 self._walk_past(event)
                 self._watch(event)
@@ -347,20 +398,20 @@ class _Day:
         return planned, storms
 
     def _place(
-        self, start_ms: int, category: Category, crowd: float, living: list[_Event], number: int
+        self, start_ms: int, category: Category, crowd: float, standing: _Standing, number: int
     ) -> _Event | None:
         """An event apart from those of its group that can still be seen; None where the city is full of them."""
         model = self.model.events
         mean_s = model.lasting_windows * category.window_s
         lasts_s = min(max(float(self.rng.exponential(mean_s)), 300.0), model.lasting_max_s)
-        living[:] = [event for event in living if event.end_ms >= start_ms]
         for _ in range(_TRIES):
             lon, lat = self._somewhere(category)
             if not self._is_in_city(lon, lat):
                 continue
-            apart_m = model.apart_radii * category.radius_m
-            if all(_metres(lon, lat, other.lon, other.lat) > apart_m for other in living):
-                return _Event(number, category, lon, lat, start_ms, start_ms + round(lasts_s * 1000), crowd)
+            if standing.is_apart(lon, lat, category.radius_m, start_ms):
+                end_ms = start_ms + round(lasts_s * 1000)
+                until_ms = end_ms + round(model.apart_windows * category.window_s * 1000)
+                return _Event(number, category, lon, lat, start_ms, end_ms, until_ms, crowd)
         return None
 
     def _somewhere(self, category: Category) -> tuple[float, float]:

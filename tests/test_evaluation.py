@@ -274,3 +274,11 @@ def test_the_plain_rule_scores_on_boston_what_others_measured(city_data):
     assert scores.link_recall == pytest.approx(0.675, abs=0.002)
     assert scores.join_unflagged == pytest.approx(0.122, abs=0.001)
     assert (scores.reports, scores.truth_reports, scores.clusters) == (31802, 29247, 465)
+
+
+def test_a_parent_of_another_source_is_found_when_its_id_is_the_only_one():
+    """A camera saw it first; the caller's ticket is the duplicate."""
+    lines = [assignment("v1", "p", source="video"), assignment("h1", "p"), assignment("h2", "q")]
+    table = ["source,report_id,cluster_id,parent_id", "video,v1,x,", "hotline,h1,x,v1", "hotline,h2,x,v1"]
+    scores = score(read_answers(lines), read_truth(table))
+    assert (scores.links, scores.link_recall) == (2, 0.5)

@@ -1,0 +1,138 @@
+"""`citybrain simulate`: a city day with known truth."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import datetime
+from pathlib import Path
+
+import click
+import orjson
+
+from agents.commands.console import fail, load_city, progress
+from streams.error_model import ErrorModel, ErrorModelError, read_error_model
+from streams.recording import RecordingError, write_recording
+from streams.simulation import Simulation, truth_csv
+from streams.simulation import simulate as draw
+
+_MAX_HOURS = 31 * 24
+
+
+def _start(_context: click.Context, _parameter: click.Parameter, text: str) -> datetime:
+    try:
+        start = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no time; write it as 2026-06-01T00:00:00+08:00") from error
+    if start.utcoffset() is None:
+        raise click.BadParameter(f"{text!r} has no offset; write it as 2026-06-01T00:00:00+08:00")
+    return start
+
+
+@click.command(
+    epilog="""\b
+Example:
+  citybrain simulate --city packs/sample --hours 24 --seed 7 --out day.jsonl.gz --truth day-truth.csv
+"""
+)
+@click.option("--city", required=True, type=click.Path(path_type=Path), help="The city pack, a folder.")
+@click.option(
+    "--hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(0.1, _MAX_HOURS),
+    help="How long a time.",
+)
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="The same seed, the same bytes.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The recording: .jsonl, .jsonl.gz or .zst.")
+@click.option("--truth", required=True, type=click.Path(path_type=Path), help="The truth: .csv or .csv.gz.")
+@click.option(
+    "--errors",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML laid over the shipped error model (streams/error_model.toml), key by key.",
+)
+@click.option(
+    "--rate", default=1.0, show_default=True, type=click.FloatRange(0.001, 1000), help="Multiplies events and readings."
+)
+@click.option(
+    "--start",
+    default="2026-06-01T00:00:00+08:00",
+    show_default=True,
+    callback=_start,
+    help="When it begins; its offset is the local time of the day's waves.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def simulate(
+    city: Path,
+    hours: float,
+    seed: int,
+    out: Path,
+    truth: Path,
+    errors: Path | None,
+    rate: float,
+    start: datetime,
+    as_json: bool,
+) -> None:
+    """Simulate what the four sources of a city report in some hours, and write down what is true of it.
+
+    The truth has a row for each report: its event (cluster_id; a false alarm is one of its own, a consultation has
+    none), whether it is a duplicate, and of which report.  `citybrain evaluate` scores a replay against it.
+    """
+    pack = load_city(city)
+    model = _model(errors)
+    expected = round(model.events.per_day * rate * hours / 24)
+    try:
+        with progress("simulating", "events", expected) as advance:
+            result = draw(pack, model, seed=seed, start=start, hours=hours, rate=rate, advance=advance)
+        write_recording(out, result.messages)
+        _write_truth(truth, truth_csv(result.truth))
+    except (RecordingError, ValueError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or out}: cannot be written ({error.strerror}); check the path and the space left")
+    figures = _figures(result)
+    if as_json:
+        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+        return
+    reports = sum(result.reports.values())
+    by_source = ", ".join(f"{source} {count:,}" for source, count in result.reports.items())
+    click.echo(
+        f"{len(result.messages):,} messages with {sum(result.elements.values()):,} elements: {reports:,} reports "
+        f"({by_source}), {result.repeats:,} repeats, {sum(result.broken.values()):,} broken, {result.quiet:,} quiet\n"
+        f"{result.events:,} events, {result.events_reported:,} of them reported, {result.storms} storm(s); "
+        f"recording in {out}, truth in {truth}"
+    )
+
+
+def _model(path: Path | None) -> ErrorModel:
+    try:
+        if path is None:
+            return read_error_model()
+        return read_error_model(path.read_text(encoding="utf-8"), name=str(path))
+    except ErrorModelError as error:
+        fail(str(error))
+    except UnicodeDecodeError as error:
+        fail(f"{path}: not UTF-8 ({error.reason}); save the error model as UTF-8")
+    except OSError as error:
+        fail(f"{path}: cannot be read ({error.strerror}); check its permissions")
+
+
+def _write_truth(path: Path, text: str) -> None:
+    data = text.encode()
+    # No time and no name in the header of the .gz, or the same seed would not give the same bytes.
+    path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
+
+
+def _figures(result: Simulation) -> dict[str, object]:
+    return {
+        "messages": len(result.messages),
+        "elements": dict(result.elements),
+        "reports": dict(result.reports),
+        "duplicates": sum(row.is_duplicate for row in result.truth),
+        "repeats": result.repeats,
+        "quiet_readings": result.quiet,
+        "broken": dict(sorted(result.broken.items())),
+        "errors": dict(sorted(result.errors.items())),
+        "events": result.events,
+        "events_reported": result.events_reported,
+        "storms": result.storms,
+    }
