@@ -1,20 +1,23 @@
-"""The command line: `citybrain …`, one module a command."""
+"""The command line: `citybrain …`, one module a command.
+
+A new command is one line in the table below: its name, where its click object is, and what `citybrain --help` says.
+"""
 
 from __future__ import annotations
 
 import click
 
-from agents.commands.build_pack import build_pack_command
-from agents.commands.check_city import check_city
-from agents.commands.evaluate import evaluate
-from agents.commands.replay import replay
-from agents.commands.topics import topics
+from agents.commands.lazy_group import LazyGroup
+
+COMMANDS = {
+    "replay": ("agents.commands.replay:replay", "Run recordings through the whole pipeline, into files."),
+    "evaluate": ("agents.commands.evaluate:evaluate", "Score a replay's answers against a known truth."),
+    "check-city": ("agents.commands.check_city:check_city", "Name every fault of a city pack, by file and line."),
+    "build-pack": ("agents.commands.build_pack:build_pack_command", "Make a grid and a pack from boundaries."),
+    "topics": ("agents.commands.topics:topics", "Create or check the service's topics on a Kafka."),
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, table=COMMANDS)
 def main() -> None:
     """One grid for the whole city: reports of all sources in, one incident each out."""
-
-
-for _command in (build_pack_command, check_city, evaluate, replay, topics):
-    main.add_command(_command)
