@@ -14,6 +14,10 @@ COMMANDS = {
     "evaluate": ("agents.commands.evaluate:evaluate", "Score a replay's answers against a known truth."),
     "check-city": ("agents.commands.check_city:check_city", "Name every fault of a city pack, by file and line."),
     "build-pack": ("agents.commands.build_pack:build_pack_command", "Make a grid and a pack from boundaries."),
+    "simulate": ("agents.commands.simulate:simulate", "Invent a city day with known truth, as a recording."),
+    "worker": ("agents.commands.worker:worker", "Run the service against Kafka and ClickHouse."),
+    "produce": ("agents.commands.produce:produce", "Play a recording into Kafka, at any pace."),
+    "record": ("agents.commands.record:record", "Write topics of a Kafka into a recording."),
     "topics": ("agents.commands.topics:topics", "Create or check the service's topics on a Kafka."),
 }
 

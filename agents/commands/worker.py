@@ -1,0 +1,100 @@
+"""`citybrain worker`: the Faust worker against Kafka and ClickHouse."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agents.commands.addresses import require_broker
+from agents.commands.console import fail, load_city
+from agents.settings import Settings, SettingsError, read_settings
+
+
+@click.command(
+    epilog="""\b
+Example:
+  head -c 32 /dev/urandom | base64 > caller.key
+  CITYBRAIN_CALLER_KEY_FILE=caller.key citybrain worker --city packs/sample --brokers kafka:9092
+"""
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: citybrain.toml, if there]")
+@click.option("--city", type=click.Path(path_type=Path), help="The city pack, a folder.")
+@click.option("--brokers", help="Kafka bootstrap addresses, comma-separated.")
+@click.option("--prefix", help="Prefix of all topics.")
+@click.option("--group", help="Consumer group.")
+@click.option("--clickhouse", help="DSN: clickhouse://… a server, chdb:///path the embedded engine.")
+@click.option("--host", help="Address to serve /metrics, /healthz and /readyz on.")
+@click.option("--port", type=int, help="Port of it; 0 takes a free one.")
+@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What to log.")
+def worker(config: Path | None, **flags: Any) -> None:
+    """Consume the source topics, find incidents, and write them to Kafka and ClickHouse, until stopped.
+
+    Settings come from citybrain.toml, overridden by CITYBRAIN_… in the environment, overridden by these options.
+    Exits 1 with one line when the pack, Kafka, its topics or ClickHouse are not there.
+    """
+    try:
+        settings = read_settings(config, flags=flags)
+        settings.require_key()
+    except SettingsError as error:
+        fail(str(error))
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    run_worker(settings)
+
+
+def run_worker(settings: Settings) -> None:
+    """Check what the worker needs, then run it in the foreground until it is stopped."""
+    pack = load_city(settings.city)
+    require_broker(settings.brokers)
+    # Imported here: faust patches and starts things, which the other commands do not need.
+    from faust.worker import Worker as FaustWorker
+
+    from agents.worker import Worker
+    from sinks.clickhouse import ClickHouseSink
+    from sinks.errors import SinkError
+    from sinks.kafka import KafkaSink
+    from streams.messages import REPORTS
+
+    try:
+        sink = ClickHouseSink(
+            settings.clickhouse, max_rows=settings.clickhouse_max_rows, max_age_s=settings.clickhouse_max_age_s
+        )
+        sink.prepare()
+        kafka = KafkaSink(settings.brokers)
+        shards = kafka.partitions(settings.prefix + REPORTS)
+    except SinkError as error:
+        fail(str(error))
+    if not shards:
+        fail(
+            f"Kafka at {settings.brokers} has no topic {settings.prefix}{REPORTS}; "
+            f"make the topics with `citybrain topics create --brokers {settings.brokers} --prefix {settings.prefix}`"
+        )
+    warm_up(pack)
+    service = Worker(settings, pack, kafka, sink, shards)
+    faust_worker = FaustWorker(
+        service.app, loglevel=settings.log_level, logfile=None, override_logging=False, quiet=True
+    )
+    code = 0
+    try:
+        faust_worker.execute_from_commandline()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        kafka.close()
+        sink.close()
+    raise SystemExit(code)
+
+
+def warm_up(pack: Any) -> None:
+    """Compile the kernels before the consumer group counts on this worker."""
+    from streams.privacy import TEST_KEY
+    from streams.recording import RecordedMessage
+    from streams.replay import Replay
+
+    lon, lat = (pack.grid.bounds[0] + pack.grid.bounds[2]) / 2, (pack.grid.bounds[1] + pack.grid.bounds[3]) / 2
+    value = (
+        f'{{"id":"warm-up","time":0,"worker_id":"w","category":"{pack.categories[0].code}","lon":{lon},"lat":{lat}}}'
+    )
+    Replay(pack, TEST_KEY).take([RecordedMessage("patrol.reports", value.encode())])

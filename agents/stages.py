@@ -1,0 +1,332 @@
+"""The three stages of a worker, each a batch in and everything that comes of it sent, before it returns.
+
+Nothing here knows of Faust or of asyncio: a stage is called with the records of one fetched batch of one partition, in
+a thread, and when it returns the batch may be acknowledged.  Called again with the same batch it does no harm.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from agents.metrics import Metrics
+from sinks.clickhouse import ClickHouseSink
+from sinks.kafka import Delivery, KafkaSink
+from streams.blocks import BlockError, Mark, decode_block, encode_blocks, encode_tick, shard_of_group
+from streams.dead_letters import DeadLetter
+from streams.dedupe import DedupeRules
+from streams.intake import Intake, IntakeLimits, SourceRecord
+from streams.messages import (
+    ASSIGNMENTS,
+    DEAD_LETTERS,
+    INCIDENTS,
+    REPORTS,
+    SOURCES,
+    Assignment,
+    DeadLetterRecord,
+    Incident,
+    Reason,
+)
+from streams.pack import CityPack
+from streams.shard import Decisions, Shard
+
+
+class Record(Protocol):
+    """What the stages need of a Kafka record, as aiokafka gives it."""
+
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class IntakeStage:
+    """Source topics to `reports`: decode, locate, and send each report to its category group's shard."""
+
+    def __init__(
+        self,
+        pack: CityPack,
+        key: bytes,
+        limits: IntakeLimits,
+        kafka: KafkaSink,
+        prefix: str,
+        shards: int,
+        metrics: Metrics,
+    ) -> None:
+        self._pack = pack
+        self._intake = Intake(pack, key, limits)
+        self._kafka = kafka
+        self._prefix = prefix
+        self._shards = shards
+        self._metrics = metrics
+        self._shard_of_category = np.array(
+            [shard_of_group(pack.code, category.group, shards) for category in pack.categories], np.int64
+        )
+
+    def take(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        """One batch of a source partition; ``topic`` is without prefix."""
+        with self._metrics.timed("intake", len(records)):
+            batch = self._intake.take([_source_record(topic, partition, record) for record in records])
+            delivery = Delivery()
+            shard_of_row = self._shard_of_category[batch.reports.category]
+            for shard in np.unique(shard_of_row).tolist():
+                for block in encode_blocks(self._pack, batch.reports.take(shard_of_row == shard)):
+                    self._kafka.send(delivery, self._prefix + REPORTS, block, partition=shard)
+            for letter in batch.dead_letters:
+                self._kafka.send(
+                    delivery, self._prefix + DEAD_LETTERS, letter.value, key=letter.key, headers=letter.headers()
+                )
+            self._kafka.wait(delivery)
+        metrics = self._metrics
+        for source, count in batch.elements_by_source.items():
+            metrics.messages.labels(source).inc(count)
+        for number, count in enumerate(np.bincount(batch.reports.source, minlength=len(SOURCES)).tolist()):
+            metrics.reports.labels(SOURCES[number]).inc(count)
+        for letter in batch.dead_letters:
+            metrics.dead_letters.labels(letter.source, letter.reason.value).inc()
+        metrics.quiet.inc(batch.quiet_readings)
+        if len(batch.reports):
+            metrics.saw_ingestion("read", int(batch.reports.ingested_ms.max()))
+
+    def newest_ms(self, topic: str, partition: int) -> int:
+        """Newest ingestion time read from a source partition; 0 if nothing was."""
+        return self._intake.marks.get((topic, partition), 0)
+
+    def tick(self, marks: Sequence[Mark]) -> None:
+        """Tell every shard how far source partitions were read."""
+        delivery = Delivery()
+        tick = encode_tick(self._pack, marks)
+        for shard in range(self._shards):
+            self._kafka.send(delivery, self._prefix + REPORTS, tick, partition=shard)
+        self._kafka.wait(delivery)
+
+
+def _source_record(topic: str, partition: int, record: Record) -> SourceRecord:
+    timestamp = record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None
+    return SourceRecord(topic, partition, record.offset, timestamp, record.key, record.value or b"")
+
+
+class DedupeStage:
+    """`reports` to incidents and assignments: one fold for each shard this worker owns.
+
+    ``read_log(partition, start, end)`` gives the records of a partition of `reports` from offset ``start`` (or the
+    oldest there is) up to, not including, ``end``.  A fold that has not seen all before a batch folds that silently
+    first: so it is after a restart or a rebalance.
+    """
+
+    def __init__(
+        self,
+        pack: CityPack,
+        rules: DedupeRules,
+        kafka: KafkaSink,
+        prefix: str,
+        metrics: Metrics,
+        read_log: Callable[[int, int, int], Any],
+    ) -> None:
+        self._pack = pack
+        self._rules = rules
+        self._kafka = kafka
+        self._prefix = prefix
+        self._metrics = metrics
+        self._read_log = read_log
+        self._shards: dict[int, Shard] = {}
+        self._next_offset: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def take(self, partition: int, records: Sequence[Record]) -> None:
+        """One batch of a shard's partition."""
+        with self._lock, self._metrics.timed("dedupe", len(records)):
+            try:
+                self._take(partition, records)
+            except BaseException:
+                # What was folded may not have been told; folding again from the log tells it.
+                self._drop(partition)
+                raise
+            self._metrics.open_incidents.set(sum(len(shard) for shard in self._shards.values()))
+
+    def _take(self, partition: int, records: Sequence[Record]) -> None:
+        shard = self._caught_up(partition, records[0].offset)
+        delivery = Delivery()
+        for record in records:
+            decisions = self._fold(shard, partition, record, delivery)
+            if decisions is not None:
+                self._send(decisions, delivery)
+            self._next_offset[partition] = record.offset + 1
+        self._kafka.wait(delivery)
+        watermark_ms = shard.dedupe.watermark_ms
+        if watermark_ms is not None and watermark_ms > 0:
+            self._metrics.watermark.labels(str(partition)).set(watermark_ms / 1000)
+
+    def forget(self, partitions: Sequence[int]) -> None:
+        """Shards that went to another worker."""
+        with self._lock:
+            for partition in partitions:
+                self._drop(partition)
+            self._metrics.open_incidents.set(sum(len(shard) for shard in self._shards.values()))
+
+    def _drop(self, partition: int) -> None:
+        self._shards.pop(partition, None)
+        self._next_offset.pop(partition, None)
+
+    def _caught_up(self, partition: int, offset: int) -> Shard:
+        """The partition's fold with everything before ``offset`` in it."""
+        if self._next_offset.get(partition, 0) > offset:
+            self._drop(partition)  # delivered again: what follows must be told again
+        if partition not in self._shards:
+            self._shards[partition] = Shard(self._pack, self._rules)
+            self._next_offset[partition] = 0
+        shard = self._shards[partition]
+        if self._next_offset[partition] < offset:
+            for record in self._read_log(partition, self._next_offset[partition], offset):
+                self._fold(shard, partition, record, None)
+            self._next_offset[partition] = offset
+        return shard
+
+    def _fold(self, shard: Shard, partition: int, record: Record, delivery: Delivery | None) -> Decisions | None:
+        """Fold one record; without a ``delivery`` silently."""
+        value = record.value or b""
+        try:
+            block = decode_block(value, self._pack)
+        except BlockError as error:
+            # Only we write this topic, but whatever stands in it must not stop the city.
+            if delivery is not None:
+                letter = DeadLetter(
+                    REPORTS, partition, record.offset, 0, record.key, value, Reason.MALFORMED_JSON, None, str(error),
+                    record.timestamp or 0,
+                )  # fmt: skip
+                self._kafka.send(
+                    delivery, self._prefix + DEAD_LETTERS, value, key=record.key, headers=letter.headers()
+                )
+                self._metrics.dead_letters.labels(REPORTS, letter.reason.value).inc()
+            return None
+        decisions = shard.apply_block(block, silent=delivery is None)
+        if delivery is None:
+            return None
+        self._metrics.redelivered.inc(decisions.redelivered)
+        if len(block.reports) and decisions.assignments:
+            self._newest_ms = int(block.reports.ingested_ms.max())
+        return decisions
+
+    _newest_ms = 0
+
+    def _send(self, decisions: Decisions, delivery: Delivery) -> None:
+        for incident in decisions.incidents:
+            self._kafka.send(
+                delivery, self._prefix + INCIDENTS, _json.encode(incident), key=incident.incident_id.encode()
+            )
+        last = len(decisions.assignments) - 1
+        for number, assignment in enumerate(decisions.assignments):
+            key = assignment.incident_id or assignment.report_id
+            # For the freshness figure; the topic's timestamps are the broker's business and its retention's.
+            headers = [(INGESTED_HEADER, str(self._newest_ms).encode())] if number == last else []
+            self._kafka.send(
+                delivery, self._prefix + ASSIGNMENTS, _json.encode(assignment), key=key.encode(), headers=headers
+            )
+            self._metrics.outcomes.labels(assignment.source, assignment.outcome).inc()
+
+
+INGESTED_HEADER = "newest_ingested_ms"
+_json = msgspec.json.Encoder(order="deterministic")
+
+
+class ClickHouseStage:
+    """`incidents`, `assignments` and `dead-letters` to ClickHouse."""
+
+    def __init__(self, sink: ClickHouseSink, metrics: Metrics) -> None:
+        self.sink = sink
+        self._metrics = metrics
+        self._newest_ms = 0
+        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
+            INCIDENTS: msgspec.json.Decoder(Incident),
+            ASSIGNMENTS: msgspec.json.Decoder(Assignment),
+        }
+
+    def add(self, topic: str, records: Sequence[Record]) -> None:
+        """Buffer one batch; ``topic`` is without prefix."""
+        if topic == DEAD_LETTERS:
+            self.sink.add_dead_letters(self._dead_letters(records))
+            return
+        decoder = self._decoders[topic]
+        # A tombstone has no value: somebody compacted an incident away on purpose.
+        rows = [decoder.decode(record.value) for record in records if record.value]
+        if topic == INCIDENTS:
+            self.sink.add_incidents(rows)
+            return
+        self.sink.add_assignments(rows)
+        for record in records:
+            for name, data in record.headers:
+                if name == INGESTED_HEADER:
+                    self._newest_ms = max(self._newest_ms, int(data))
+
+    def flush(self) -> None:
+        """Insert what is buffered; :class:`sinks.errors.SinkError` if ClickHouse does not take it."""
+        newest_ms = self._newest_ms
+        with self._metrics.timed("clickhouse", self.sink.rows):
+            self.sink.flush()
+        if newest_ms:
+            self._metrics.saw_ingestion("written", newest_ms)
+
+    @staticmethod
+    def _dead_letters(records: Sequence[Record]) -> list[DeadLetterRecord]:
+        return [
+            DeadLetter.from_headers(list(record.headers), record.key, record.value or b"", record.timestamp or 0).record()
+            for record in records
+        ]
+
+
+class LogReader:
+    """Reads ranges of the `reports` partitions outside the consumer group, for catching up."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic
+
+    def read(self, partition: int, start: int, end: int) -> Any:
+        """The records from ``start``, or the oldest there is, up to, not including, ``end``.
+
+        Raises :class:`KafkaException` if the log cannot be read to there.
+        """
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "citybrain-catch-up",  # required by the client; nothing is committed under it
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "fetch.message.max.bytes": 16 << 20,
+                "queued.max.messages.kbytes": 64 << 10,
+            }
+        )
+        try:
+            oldest, _ = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=30)
+            if max(start, oldest) >= end:
+                return
+            consumer.assign([TopicPartition(self._topic, partition, max(start, oldest))])
+            while True:
+                for message in consumer.consume(500, timeout=1.0):
+                    error = message.error()
+                    if error is not None:
+                        if error.code() == KafkaError._PARTITION_EOF:
+                            return
+                        raise KafkaException(error)
+                    if message.offset() >= end:
+                        return
+                    yield _CaughtUp(message.offset(), message.timestamp()[1], message.key(), message.value(), ())
+                    if message.offset() + 1 >= end:
+                        return
+        finally:
+            consumer.close()
+
+
+class _CaughtUp(msgspec.Struct):
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]

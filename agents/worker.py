@@ -1,0 +1,262 @@
+"""The worker: a Faust app whose agents take a batch, call a stage, and acknowledge when everything of it is out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import faust
+from faust.types import TP
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from agents.metrics import Metrics
+from agents.settings import Settings
+from agents.stages import ClickHouseStage, DedupeStage, IntakeStage, LogReader
+from sinks.clickhouse import ClickHouseSink
+from sinks.errors import SinkError
+from sinks.kafka import KafkaSink
+from streams.blocks import Mark
+from streams.dedupe import DedupeRules
+from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, TOPIC_OF_SOURCE
+from streams.pack import CityPack
+
+log = logging.getLogger("citybrain.worker")
+
+_RETRY_FIRST_S = 0.5
+_RETRY_MOST_S = 30.0
+_TICK_S = 1.0
+_BUFFERED_BATCHES = 4
+"""Fetched batches that may wait before an agent; beyond it Faust pauses the partition."""
+
+
+class Worker:
+    """Builds the Faust app of one worker and holds what its agents share.
+
+    The agents: `intake` reads the source topics, `dedupe` the `reports`, `clickhouse` what dedupe decided and every
+    dead letter.  Each works on one batch at a time, in a thread, so that heartbeats and /healthz go on meanwhile.
+    """
+
+    def __init__(self, settings: Settings, pack: CityPack, kafka: KafkaSink, sink: ClickHouseSink, shards: int) -> None:
+        self.settings = settings
+        self.pack = pack
+        self.metrics = Metrics(CollectorRegistry())
+        self.kafka = kafka
+        rules = DedupeRules.from_pack(pack, lateness_s=settings.lateness_s, remember_s=settings.too_old_s)
+        prefix = settings.prefix
+        self.intake = IntakeStage(
+            pack, settings.require_key(), settings.limits(), kafka, prefix, shards, self.metrics
+        )
+        self.dedupe = DedupeStage(
+            pack, rules, kafka, prefix, self.metrics, LogReader(settings.brokers, prefix + REPORTS).read
+        )
+        self.clickhouse = ClickHouseStage(sink, self.metrics)
+        self._intake_turn = asyncio.Lock()
+        self._told_marks: dict[TP, Mark] = {}
+        self._processed: dict[TP, int] = {}
+        self._unflushed: list[Any] = []
+        self._clickhouse_turn = asyncio.Lock()
+        self._stopping = threading.Event()
+        self.app = self._build()
+
+    # ---------------------------------------------------------------------------------------------------- agents
+
+    def _build(self) -> Any:
+        settings = self.settings
+        app = faust.App(
+            settings.group,
+            broker=";".join(f"batchkafka://{address.strip()}" for address in settings.brokers.split(",")),
+            store="memory://",
+            autodiscover=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=4 << 20,
+            broker_max_poll_records=settings.max_poll_records,
+            broker_commit_interval=settings.commit_interval_s,
+            broker_session_timeout=settings.session_timeout_s,
+            broker_heartbeat_interval=settings.session_timeout_s / 10,
+            broker_request_timeout=max(90.0, settings.session_timeout_s + 10),
+            stream_buffer_maxsize=_BUFFERED_BATCHES,
+            stream_wait_empty=False,
+            web_bind=settings.host,
+            web_port=settings.port,
+            web_host="localhost",
+            worker_redirect_stdouts=False,
+        )
+        prefix = settings.prefix
+        sources = [prefix + topic for topic in TOPIC_OF_SOURCE.values()]
+        decided = [prefix + topic for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS)]
+
+        @app.agent(_raw(app, *sources), name="intake")
+        async def intake(stream: Any) -> None:
+            async for event in stream.noack().events():
+                async with self._intake_turn:
+                    await self._or_crash(self._take_source, event.message)
+                await stream.ack(event)
+
+        @app.agent(_raw(app, prefix + REPORTS), name="dedupe")
+        async def dedupe(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await self._or_crash(self._take_reports, event.message)
+                await stream.ack(event)
+
+        @app.agent(_raw(app, *decided), name="clickhouse")
+        async def clickhouse(stream: Any) -> None:
+            async for event in stream.noack().events():
+                async with self._clickhouse_turn:
+                    await self._or_crash(self._take_decided, event.message)
+                    self._unflushed.append((stream, event))
+                    if self.clickhouse.sink.due():
+                        await self._flush()
+
+        @app.timer(interval=0.2)
+        async def flush_by_age(_app: Any) -> None:
+            if self.clickhouse.sink.due() or (self._unflushed and not self.clickhouse.sink.rows):
+                async with self._clickhouse_turn:
+                    await self._flush()
+
+        @app.timer(interval=_TICK_S)
+        async def tick(_app: Any) -> None:
+            async with self._intake_turn:
+                await self._tick()
+
+        @app.on_partitions_assigned.connect(weak=False)
+        async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
+            log.info("partitions assigned: %d", len(assigned))
+            # Before any of their reports: what waits in these partitions is not late.
+            sources_assigned = [tp for tp in assigned if self._source_topic(tp) is not None]
+            self._told_marks = {}
+            for tp in sources_assigned:
+                self._processed.setdefault(tp, -1)
+            async with self._intake_turn:
+                marks = [self._mark(tp, drained=False) for tp in sorted(sources_assigned)]
+                if marks:
+                    await self._or_crash(self.intake.tick, marks)
+
+        @app.on_partitions_revoked.connect(weak=False)
+        async def revoked(_app: Any, revoked: set[TP], **_: Any) -> None:
+            for tp in revoked:
+                self._told_marks.pop(tp, None)
+                self._processed.pop(tp, None)
+            shards = [tp.partition for tp in revoked if tp.topic == prefix + REPORTS]
+            await asyncio.to_thread(self.dedupe.forget, shards)
+
+        @app.on_before_shutdown.connect(weak=False)
+        async def before_shutdown(_app: Any, **_: Any) -> None:
+            self._stopping.set()
+
+        self._serve(app)
+        return app
+
+    async def _or_crash(self, work: Callable[..., Any], *arguments: Any) -> None:
+        """Run work in a thread; what it cannot handle ends the worker, for its batch must not be skipped."""
+        try:
+            await asyncio.to_thread(work, *arguments)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("cannot go on; the batch is not acknowledged and will be read again")
+            await self.app.crash(error)
+            raise
+
+    def _take_source(self, message: Any) -> None:
+        topic = self._source_topic(message.tp)
+        assert topic is not None
+        self.intake.take(topic, message.partition, message.value)
+        self._processed[message.tp] = message.offset
+        self._observe_lag(message)
+
+    def _take_reports(self, message: Any) -> None:
+        self.dedupe.take(message.partition, message.value)
+        self._observe_lag(message)
+
+    def _take_decided(self, message: Any) -> None:
+        while self.clickhouse.sink.full:
+            self._flush_patiently()
+        self.clickhouse.add(message.topic.removeprefix(self.settings.prefix), message.value)
+        self._observe_lag(message)
+
+    async def _flush(self) -> None:
+        """Insert what is buffered, then acknowledge the batches it came from."""
+        unflushed, self._unflushed = self._unflushed, []
+        await self._or_crash(self._flush_patiently)
+        for stream, event in unflushed:
+            await stream.ack(event)
+
+    def _flush_patiently(self) -> None:
+        """While ClickHouse is away the worker waits; it does not drop."""
+        wait_s = _RETRY_FIRST_S
+        while True:
+            try:
+                self.clickhouse.flush()
+                return
+            except SinkError as error:
+                self.metrics.sink_waits.labels("clickhouse").inc()
+                log.error("%s; waiting %.1f s", error, wait_s)
+                if self._stopping.is_set():
+                    raise
+                self._stopping.wait(wait_s)
+                wait_s = min(2 * wait_s, _RETRY_MOST_S)
+
+    # ----------------------------------------------------------------------------------------------------- marks
+
+    def _source_topic(self, tp: TP) -> str | None:
+        topic = tp.topic.removeprefix(self.settings.prefix)
+        return topic if tp.topic.startswith(self.settings.prefix) and topic in TOPIC_OF_SOURCE.values() else None
+
+    def _mark(self, tp: TP, *, drained: bool) -> Mark:
+        topic = self._source_topic(tp)
+        assert topic is not None
+        return Mark(topic, tp.partition, self.intake.newest_ms(topic, tp.partition), drained)
+
+    async def _tick(self) -> None:
+        """Tell the shards what changed since the last tick: partitions that moved on or ran dry."""
+        marks = []
+        consumer = self.app.consumer
+        for tp, processed in sorted(self._processed.items()):
+            highwater = consumer.highwater(tp)
+            drained = highwater is not None and (highwater == 0 or processed + 1 >= highwater)
+            if highwater is not None and processed < 0 and not drained:
+                committed = consumer._committed_offset[tp]
+                drained = committed is not None and committed >= highwater
+            mark = self._mark(tp, drained=drained)
+            if self._told_marks.get(tp) != mark:
+                self._told_marks[tp] = mark
+                marks.append(mark)
+        if marks:
+            await self._or_crash(self.intake.tick, marks)
+
+    def _observe_lag(self, message: Any) -> None:
+        highwater = self.app.consumer.highwater(message.tp)
+        if highwater is not None:
+            topic = message.topic.removeprefix(self.settings.prefix)
+            self.metrics.lag.labels(topic, str(message.partition)).set(max(0, highwater - message.offset - 1))
+
+    # ------------------------------------------------------------------------------------------------------ HTTP
+
+    def _serve(self, app: Any) -> None:
+        @app.page("/metrics")
+        async def metrics(web: Any, _request: Any) -> Any:
+            body = generate_latest(self.metrics.registry)
+            return web.bytes(body, content_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+        @app.page("/healthz")
+        async def healthz(web: Any, _request: Any) -> Any:
+            return web.json({"alive": True})
+
+        @app.page("/readyz")
+        async def readyz(web: Any, _request: Any) -> Any:
+            assignment = len(app.consumer.assignment()) if app.consumer else 0
+            reachable = await asyncio.to_thread(self.clickhouse.sink.ping)
+            ready = bool(assignment) and reachable
+            answer = {"ready": ready, "partitions": assignment, "clickhouse": reachable}
+            return web.json(answer, status=200 if ready else 503)
+
+
+def _raw(app: Any, *topics: str) -> Any:
+    """Topics whose values stay what the transport hands on."""
+    return app.topic(*topics, key_serializer="raw", value_serializer="raw")
+
