@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from streams.messages import SOURCES, Outcome, Reason
+from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, SOURCES, Outcome, Reason
 
 STAGES = ("intake", "dedupe", "clickhouse")
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
@@ -62,8 +62,17 @@ class Metrics:
             "Newest ingestion time read minus newest ingestion time written to ClickHouse.",
             registry=registry,
         )
+        self.unreadable = Counter(
+            "citybrain_unreadable_records_total",
+            "Records of our own topics that somebody else wrote; passed over.",
+            ["topic"],
+            registry=registry,
+        )
         self.sink_waits = Counter(
-            "citybrain_sink_unavailable_total", "Times a sink was away and had to be waited for.", ["sink"], registry=registry
+            "citybrain_sink_unavailable_total",
+            "Times a sink was away and had to be waited for.",
+            ["sink"],
+            registry=registry,
         )
         self.watermark = Gauge(
             "citybrain_watermark_timestamp_seconds", "Event time up to which a shard is complete.", ["shard"],
@@ -80,8 +89,9 @@ class Metrics:
         for stage in STAGES:
             self.seconds.labels(stage)
             self.batch.labels(stage)
-        for sink in ("kafka", "clickhouse"):
-            self.sink_waits.labels(sink)
+        self.sink_waits.labels("clickhouse")
+        for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS):
+            self.unreadable.labels(topic)
         for at in self._newest_ms:
             self.newest.labels(at)
 

@@ -89,7 +89,9 @@ class Settings:
                 f"at least {MIN_KEY_BYTES} random bytes (e.g. `head -c 32 /dev/urandom > caller.key`)"
             )
         if len(self.caller_key) < MIN_KEY_BYTES:
-            raise SettingsError(f"the key for the callers' hashes has {len(self.caller_key)} bytes, at least {MIN_KEY_BYTES}")
+            raise SettingsError(
+                f"the key for the callers' hashes has {len(self.caller_key)} bytes, at least {MIN_KEY_BYTES}"
+            )
         if self.caller_key == TEST_KEY:
             raise SettingsError("the key for the callers' hashes is the published test key; make one of your own")
         return self.caller_key

@@ -6,6 +6,7 @@ a thread, and when it returns the batch may be acknowledged.  Called again with 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -34,6 +35,9 @@ from streams.messages import (
 )
 from streams.pack import CityPack
 from streams.shard import Decisions, Shard
+
+
+log = logging.getLogger("citybrain.stages")
 
 
 class Record(Protocol):
@@ -200,9 +204,7 @@ class DedupeStage:
                     REPORTS, partition, record.offset, 0, record.key, value, Reason.MALFORMED_JSON, None, str(error),
                     record.timestamp or 0,
                 )  # fmt: skip
-                self._kafka.send(
-                    delivery, self._prefix + DEAD_LETTERS, value, key=record.key, headers=letter.headers()
-                )
+                self._kafka.send(delivery, self._prefix + DEAD_LETTERS, value, key=record.key, headers=letter.headers())
                 self._metrics.dead_letters.labels(REPORTS, letter.reason.value).inc()
             return None
         decisions = shard.apply_block(block, silent=delivery is None)
@@ -252,9 +254,7 @@ class ClickHouseStage:
         if topic == DEAD_LETTERS:
             self.sink.add_dead_letters(self._dead_letters(records))
             return
-        decoder = self._decoders[topic]
-        # A tombstone has no value: somebody compacted an incident away on purpose.
-        rows = [decoder.decode(record.value) for record in records if record.value]
+        rows = self._decode(topic, records)
         if topic == INCIDENTS:
             self.sink.add_incidents(rows)
             return
@@ -272,12 +272,35 @@ class ClickHouseStage:
         if newest_ms:
             self._metrics.saw_ingestion("written", newest_ms)
 
-    @staticmethod
-    def _dead_letters(records: Sequence[Record]) -> list[DeadLetterRecord]:
-        return [
-            DeadLetter.from_headers(list(record.headers), record.key, record.value or b"", record.timestamp or 0).record()
-            for record in records
-        ]
+    def _decode(self, topic: str, records: Sequence[Record]) -> list[Any]:
+        decoder = self._decoders[topic]
+        rows = []
+        for record in records:
+            if not record.value:
+                continue  # a tombstone: somebody compacted an incident away on purpose
+            try:
+                rows.append(decoder.decode(record.value))
+            except msgspec.MsgspecError as error:
+                self._unreadable(topic, record, error)
+        return rows
+
+    def _dead_letters(self, records: Sequence[Record]) -> list[DeadLetterRecord]:
+        rows = []
+        for record in records:
+            try:
+                letter = DeadLetter.from_headers(
+                    list(record.headers), record.key, record.value or b"", record.timestamp or 0
+                )
+            except ValueError as error:
+                self._unreadable(DEAD_LETTERS, record, error)
+                continue
+            rows.append(letter.record())
+        return rows
+
+    def _unreadable(self, topic: str, record: Record, error: Exception) -> None:
+        # Only we write these topics; the record stays where it is, and whoever wrote it must not stop the others.
+        self._metrics.unreadable.labels(topic).inc()
+        log.error("%s: the record at offset %d is not one of ours and is passed over: %s", topic, record.offset, error)
 
 
 class LogReader:

@@ -46,9 +46,7 @@ class Worker:
         self.kafka = kafka
         rules = DedupeRules.from_pack(pack, lateness_s=settings.lateness_s, remember_s=settings.too_old_s)
         prefix = settings.prefix
-        self.intake = IntakeStage(
-            pack, settings.require_key(), settings.limits(), kafka, prefix, shards, self.metrics
-        )
+        self.intake = IntakeStage(pack, settings.require_key(), settings.limits(), kafka, prefix, shards, self.metrics)
         self.dedupe = DedupeStage(
             pack, rules, kafka, prefix, self.metrics, LogReader(settings.brokers, prefix + REPORTS).read
         )
@@ -259,4 +257,3 @@ class Worker:
 def _raw(app: Any, *topics: str) -> Any:
     """Topics whose values stay what the transport hands on."""
     return app.topic(*topics, key_serializer="raw", value_serializer="raw")
-

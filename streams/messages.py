@@ -207,7 +207,7 @@ class Why(msgspec.Struct, kw_only=True, omit_defaults=True):
     """`nearest_open`, `nothing_near`, `no_position`, `same_report`, `not_an_event`."""
     radius_m: float | None = None
     """Largest distance that would still have matched: the category's radius and the capped accuracy."""
-    window_s: int | None = None
+    window_s: float | None = None
     distance_points: int | None = None
     """0 at the edge of the radius, 1000 at the founding position."""
     late_s: float | None = None
