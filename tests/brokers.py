@@ -132,9 +132,8 @@ def _stamped(cache: Path) -> Jars | None:
 
 
 def _resolve(cache: Path) -> Jars:
-    for tool, package in (("java", "openjdk-17-jre-headless"), ("mvn", "maven")):
-        if shutil.which(tool) is None:
-            raise BrokerUnavailableError(f"{tool} is not installed (Debian package {package})")
+    if shutil.which("mvn") is None:
+        raise BrokerUnavailableError("mvn is not installed (Debian package maven)")
     incoming, problem = cache / "incoming", ""
     for version in KAFKA_VERSIONS:
         shutil.rmtree(incoming, ignore_errors=True)
@@ -368,6 +367,10 @@ def real_kafka(brokers: int = 1) -> Iterator[Kafka | KafkaElsewhere]:
         there.version = f"with metadata.version {level} at {elsewhere}"
         yield there
         return
+    java = java_version()
+    if java is None or int(java.split(".")[0]) < 17:
+        found = "is not installed" if java is None else f"is version {java}, and Kafka 4 needs 17"
+        raise BrokerUnavailableError(f"java {found} (Debian package openjdk-17-jre-headless)")
     jars = kafka_jars(cache_folder())
     folder = Path(tempfile.mkdtemp(prefix="citybrain-kafka-"))
     kafka = Kafka(jars, folder, brokers)
@@ -423,8 +426,10 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def java_version() -> str:
-    """Java's own version number, for the report at the end of a test run."""
-    said = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
-    match = re.search(r'"([^"]+)"', said)
-    return match.group(1) if match else "unknown"
+def java_version() -> str | None:
+    """Java's own version number; None if there is no Java."""
+    if shutil.which("java") is None:
+        return None
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    match = re.search(r'"(\d[^"]*)"', said)
+    return match.group(1) if match else None

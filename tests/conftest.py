@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,12 +125,15 @@ def _needs(item: pytest.Function) -> list[str]:
     return needs
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    outcome = yield
-    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
-    if not isinstance(item, pytest.Function):
-        return
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if isinstance(item, pytest.Function):
+        _count(item, report)
+    return report
+
+
+def _count(item: pytest.Function, report: pytest.TestReport) -> None:
     tally = item.config.stash[_TALLY]
     needs = _needs(item)
     if report.skipped:
@@ -142,12 +145,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             tally.skipped.setdefault(need, Counter())[reason] += 1
     elif report.when == "call":
         tally.ran.update(needs)
+    elif report.when == "setup" and report.failed:
+        for need in needs:
+            tally.skipped.setdefault(need, Counter())["its setup failed"] += 1
     if report.failed and "kafka" in needs:
         report.sections += [("Kafka's own log", kafka.log()) for kafka in tally.kafkas]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
     """The last lines before pytest's own: which broker ran, how many tests on it, how many not, and why."""
+    yield  # pytest's own summaries first
     tally = config.stash[_TALLY]
     terminalreporter.section("brokers and data")
     default = {"kafka": "real Kafka", "embedded": "embedded broker", "data": "recorded data"}

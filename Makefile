@@ -1,0 +1,66 @@
+# One command each.  `make install` once (every other target does it); `make demo` is the shortest way to see it run.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+export CITYBRAIN_DATA ?= ../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench packs lock
+
+help:
+	@echo "make install   the virtual environment $(VENV), about 1.4 GB"
+	@echo "make demo      a sample city day through broker, worker and database; KEEP=1 stays up"
+	@echo "make test      all tests; those on a real Kafka need java and mvn"
+	@echo "make lint      ruff, mypy, import-linter"
+	@echo "make bench     benchmarks"
+	@echo "make packs     city packs made from CITYBRAIN_DATA (now $(CITYBRAIN_DATA)) into build/packs"
+	@echo "make lock      requirements.lock anew, from pyproject.toml's ranges"
+
+install: $(STAMP)
+
+# Again whenever what is to be installed has changed; a half-finished install leaves no stamp and is taken up again.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed (Debian package python3.11; or name a Python 3.11 or 3.12: make PYTHON=…)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "$(PYTHON) is not a Python 3.11 or 3.12 (Debian package python3.11)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module (Debian package python3.11-venv)" >&2; exit 1; }
+	@echo "Installing $$(grep -c '==' requirements.lock) packages into $(VENV): about 450 MB to fetch, 1.4 GB on disk (mostly the embedded ClickHouse)."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: install
+	$(BIN)/citybrain demo $(if $(filter-out 0 no,$(KEEP)),--keep)
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	@test -d "$(CITYBRAIN_DATA)/boston" || { echo "no recorded data in $(CITYBRAIN_DATA); set CITYBRAIN_DATA" >&2; exit 1; }
+	$(BIN)/python -m benchmarks.plain_rule "$(CITYBRAIN_DATA)/boston"
+	$(if $(wildcard benchmarks/bench_*.py),$(BIN)/python -m pytest benchmarks --benchmark-only -o python_files='bench_*.py')
+
+packs: install
+	@test -f "$(CITYBRAIN_DATA)/boston/neighborhoods.geojson.gz" || { echo "no recorded data in $(CITYBRAIN_DATA); set CITYBRAIN_DATA" >&2; exit 1; }
+	$(BIN)/citybrain build-pack --boundaries "$(CITYBRAIN_DATA)/boston/neighborhoods.geojson.gz" --cell-m 150 \
+		--name Boston --code boston --timezone America/New_York --out build/packs/boston
+	cp packs/boston/*.toml build/packs/boston/
+	$(BIN)/citybrain check-city build/packs/boston
+
+# The versions that an unpinned install brings today, in an environment of their own.
+lock: install
+	rm -rf build/lock-venv
+	$(PYTHON) -m venv build/lock-venv
+	build/lock-venv/bin/python -m pip install --disable-pip-version-check '.[dev]'
+	{ sed -n '/^#/p' requirements.lock; \
+	  build/lock-venv/bin/python -m pip freeze --disable-pip-version-check --exclude city-brain-streams; } > build/requirements.lock
+	mv build/requirements.lock requirements.lock
+	rm -rf build/lock-venv
