@@ -48,10 +48,10 @@ def test_boston_s_neighbourhoods_become_a_pack_without_a_fault(city_data, tmp_pa
     assert pack.name == "boston"
     assert 5_500 < sum(pack.grid.level == 3) < 6_500
     assert max(Counter(code[:12] for code in pack.grid.codes if len(code) == 15).values()) <= 999
-    # City Hall, the Common, and a point in the harbour.
-    where = pack.grid.locate([-71.0580, -71.0655, -71.0200], [42.3604, 42.3550, 42.3500])
+    # City Hall, Fenway Park, and a point in the harbour.
+    where = pack.grid.locate([-71.0580, -71.0972, -71.0200], [42.3604, 42.3467, 42.3500])
     streets = [pack.grid.names[pack.grid.ancestors[i, 1]] if i >= 0 else None for i in where]
-    assert streets == ["Downtown", "Downtown", None]
+    assert streets == ["Downtown", "Fenway", None]
 
 
 def test_yangquan_s_counties_get_their_official_townships(city_data, tmp_path):
