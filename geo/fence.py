@@ -32,6 +32,12 @@ class Fence:
         # Prepared polygons answer a point in O(log vertices); a plain one walks its whole outline.
         shapely.prepare(self._geometries)
         self._tree = shapely.STRtree(self._geometries)
+        # Both build their indices at the first question and release the interpreter's lock while they do; asked here
+        # once, they are complete before a second thread can ask.
+        if len(self._geometries):
+            inner = shapely.point_on_surface(self._geometries)
+            shapely.intersects_xy(self._geometries, shapely.get_x(inner), shapely.get_y(inner))
+            self._tree.query(inner[0])
 
     def __len__(self) -> int:
         return len(self._geometries)

@@ -22,6 +22,9 @@ from geo.plane import metres_per_degree
 OVERLAP_LIMIT_M2 = 1.0
 """Two cells of one level may share at most this area, square metres: what rounding of coordinates makes."""
 
+_OVERLAPS_TOLD = 1_000
+_OVERLAP_BLOCK = 1_000
+
 # 6 county, +3 street, +3 community, +3 cell: only codes of this shape promise that a roll-up is a prefix.
 _CODE_LENGTHS = (6, 9, 12, 15)
 
@@ -123,7 +126,7 @@ class Grid:
         Raises
         ------
         GridError
-            With every fault of the file, each with its line.
+            With every fault of the file, each with its line (of overlaps the first thousand of a level).
         """
         grid, faults = read_grid(data, levels)
         if grid is None:
@@ -273,28 +276,37 @@ def _area_m2(geometries: NDArray[np.object_]) -> NDArray[np.float64]:
 
 def _find_overlaps(cells: Sequence[_Cell], faults: list[GridFault]) -> None:
     for level in sorted({cell.level for cell in cells}):
-        same = sorted((cell for cell in cells if cell.level == level), key=lambda cell: cell.code)
+        same = sorted((cell for cell in cells if cell.level == level), key=lambda cell: cell.line)
         geometries = np.array([cell.geometry for cell in same], dtype=object)
-        a, b = shapely.STRtree(geometries).query(geometries)
-        a, b = a[a < b], b[a < b]
-        if not len(a):
-            continue
         box = shapely.bounds(geometries)
-        width = np.minimum(box[a, 2], box[b, 2]) - np.maximum(box[a, 0], box[b, 0])
-        height = np.minimum(box[a, 3], box[b, 3]) - np.maximum(box[a, 1], box[b, 1])
-        m_lon, m_lat = metres_per_degree(box[a, 1])
-        # Boxes of neighbours often only touch; a box as small as the limit cannot hold an overlap above it.
-        worth = width * m_lon * height * m_lat > OVERLAP_LIMIT_M2 * 0.5
-        a, b = a[worth], b[worth]
-        area = _area_m2(shapely.intersection(geometries[a], geometries[b]))
-        for i in np.flatnonzero(area > OVERLAP_LIMIT_M2):
-            first, second = sorted((same[a[i]], same[b[i]]), key=lambda cell: cell.line)
-            faults.append(
-                GridFault(
-                    second.line,
-                    f"cell {second.code!r} overlaps cell {first.code!r} of line {first.line} by {area[i]:,.0f} m²",
-                )
-            )
+        tree = shapely.STRtree(geometries)
+        found = 0
+        # A block at a time: of cells that all lie on top of one another every pair overlaps, too many to hold.
+        for start in range(0, len(same), _OVERLAP_BLOCK):
+            a, b = tree.query(geometries[start : start + _OVERLAP_BLOCK])
+            a += start
+            a, b = a[a > b], b[a > b]
+            width = np.minimum(box[a, 2], box[b, 2]) - np.maximum(box[a, 0], box[b, 0])
+            height = np.minimum(box[a, 3], box[b, 3]) - np.maximum(box[a, 1], box[b, 1])
+            m_lon, m_lat = metres_per_degree(box[a, 1])
+            # Boxes of neighbours often only touch; a box as small as the limit cannot hold an overlap above it.
+            worth = np.flatnonzero(width * m_lon * height * m_lat > OVERLAP_LIMIT_M2 * 0.5)
+            for part in range(0, len(worth), _OVERLAP_BLOCK):
+                i, j = a[worth[part : part + _OVERLAP_BLOCK]], b[worth[part : part + _OVERLAP_BLOCK]]
+                area = _area_m2(shapely.intersection(geometries[i], geometries[j]))
+                for k in np.flatnonzero(area > OVERLAP_LIMIT_M2):
+                    second, first = same[i[k]], same[j[k]]
+                    message = (
+                        f"cell {second.code!r} overlaps cell {first.code!r} of line {first.line} by {area[k]:,.0f} m²"
+                    )
+                    faults.append(GridFault(second.line, message))
+                    found += 1
+                if found >= _OVERLAPS_TOLD:
+                    message = f"{found:,} overlaps so far among the cells of one level; the rest are not looked for"
+                    faults.append(GridFault(None, message))
+                    break
+            if found >= _OVERLAPS_TOLD:
+                break
 
 
 def _find_gaps(cells: Sequence[_Cell], faults: list[GridFault]) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 import shapely
 from numpy.typing import NDArray
 
@@ -498,18 +499,20 @@ def _geojson(cells: Sequence[_Unit]) -> bytes:
         properties: dict[str, Any] = {"code": cell.code, "level": LEVELS[cell.level], "parent": parent}
         properties["name"] = cell.name or cell.code
         # Normal form turns outer rings clockwise, RFC 7946 wants them the other way round.
-        geometry = shapely.geometry.mapping(shapely.reverse(shapely.normalize(cell.geometry)))
-        coordinates = _rounded(geometry["coordinates"])
+        geometry = shapely.reverse(shapely.normalize(cell.geometry))
+        parts = [_rings(part) for part in shapely.get_parts(geometry)]
         feature = {
             "type": "Feature",
             "properties": properties,
-            "geometry": {"type": geometry["type"], "coordinates": coordinates},
+            "geometry": {
+                "type": geometry.geom_type,
+                "coordinates": parts if geometry.geom_type == "MultiPolygon" else parts[0],
+            },
         }
-        lines.append(json.dumps(feature, ensure_ascii=False, separators=(",", ":")))
-    body = ",\n".join(lines)
-    return f'{{"type":"FeatureCollection","features":[\n{body}\n]}}\n'.encode()
+        lines.append(orjson.dumps(feature))
+    return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n"
 
 
-def _rounded(value: Any) -> Any:
-    """Coordinates with seven decimals; they lie on that grid already, this only takes the float's tail off."""
-    return round(value, 7) if isinstance(value, float) else [_rounded(item) for item in value]
+def _rings(polygon: Any) -> list[Any]:
+    """Coordinates with seven decimals; they lie on that grid already, this only takes the floats' tails off."""
+    return [np.round(shapely.get_coordinates(ring), 7).tolist() for ring in shapely.get_rings(polygon)]

@@ -285,6 +285,15 @@ def test_what_is_no_feature_collection_is_refused_with_a_line(data, line):
     assert [fault.line for fault in faults] == [line]
 
 
+def test_cells_that_all_lie_on_one_another_are_refused_without_listing_every_pair():
+    """300 cells make 44,850 overlaps; nobody reads more than the first thousand, and no memory need hold them."""
+    faults = faults_of(*(feature(f"c{i:03}", "grid", None, square(113, 37, 0.1)) for i in range(300)))
+    assert 1000 < len(faults) < 3000
+    assert faults[0].line is None
+    assert "the rest are not looked for" in faults[0].message
+    assert faults[1].line == 3
+
+
 @pytest.mark.parametrize(("overlap_deg", "refused"), [(0.0, False), (0.9e-6, False), (1.3e-6, True)])
 def test_a_square_metre_of_overlap_is_what_rounding_makes(overlap_deg, refused):
     """Two cells 1e-4 degrees (8.9 m) wide, one above the other: the strip they share is 0.9 m² or 1.3 m²."""
