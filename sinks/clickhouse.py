@@ -16,12 +16,11 @@ letters by origin and reason), so a block inserted twice leaves the same state a
 
 from __future__ import annotations
 
-import contextlib
 import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -190,8 +189,8 @@ class ClickHouseSink:
     dsn
         Where; text is parsed.
     max_rows
-        The bound: at this many buffered rows `full` is true, a flush is due, and adding raises `SinkFull`.  One
-        batch may overshoot it.
+        At this many buffered rows `full` is true and a flush is due.  The buffer's bound is twice this and one batch,
+        so that a caller who looked at `full` can add the three parts of its batch; beyond, adding raises `SinkFull`.
     max_age_s
         A flush is due when the oldest buffered row is this old.
     clock
@@ -257,51 +256,49 @@ class ClickHouseSink:
 
     def add_incidents(self, incidents: Sequence[Incident]) -> None:
         """Buffer incidents; of several states of one incident only the one that stands is kept."""
-        with self._room(incidents):
+        self._add((), incidents, ())
+
+    def add_assignments(self, assignments: Sequence[Assignment]) -> None:
+        """Buffer assignments."""
+        self._add(assignments, (), ())
+
+    def add_dead_letters(self, dead_letters: Sequence[DeadLetterRecord]) -> None:
+        """Buffer dead letters."""
+        self._add((), (), dead_letters)
+
+    def _add(
+        self, assignments: Sequence[Assignment], incidents: Sequence[Incident], dead_letters: Sequence[DeadLetterRecord]
+    ) -> None:
+        if not (assignments or incidents or dead_letters):
+            return
+        with self._buffer:
+            waiting = self._rows()
+            if waiting >= 2 * self.max_rows:
+                raise SinkFull(f"{self.dsn}: {waiting} rows wait to be written, twice max_rows: flush first")
+            if self._oldest_s is None:
+                self._oldest_s = self._clock()
             for incident in incidents:
                 old = self._incident_of_id.get(incident.incident_id)
                 if old is None or supersedes(incident, old):
                     self._incident_of_id[incident.incident_id] = incident
-
-    def add_assignments(self, assignments: Sequence[Assignment]) -> None:
-        """Buffer assignments."""
-        with self._room(assignments):
             self._assignments += assignments
-
-    def add_dead_letters(self, dead_letters: Sequence[DeadLetterRecord]) -> None:
-        """Buffer dead letters."""
-        with self._room(dead_letters):
             self._dead_letters += dead_letters
-
-    @contextlib.contextmanager
-    def _room(self, rows: Sequence[object]) -> Iterator[None]:
-        with self._buffer:
-            waiting = self._rows()
-            if rows and waiting >= self.max_rows:
-                raise SinkFull(
-                    f"{self.dsn}: {waiting} rows wait to be written, the limit is {self.max_rows}: flush first"
-                )
-            if rows and self._oldest_s is None:
-                self._oldest_s = self._clock()
-            yield
 
     def write(
         self, assignments: Sequence[Assignment], incidents: Sequence[Incident], dead_letters: Sequence[DeadLetterRecord]
     ) -> None:
-        """Add one batch and flush when due, so that replay and demo can write here as to any other sink.
+        """Add one batch and flush when due, so that replay and demo write here as to any other sink.
 
-        When this raises `SinkUnavailable` the batch is in the buffer: call `flush` again, not `write`.
+        Raises
+        ------
+        SinkFull
+            Nothing of the batch was taken: `flush`, then write it again.
+        SinkUnavailable, SinkRefused
+            The whole batch is in the buffer: `flush` again, do not write it again.
         """
-        self._add(self.add_incidents, incidents)
-        self._add(self.add_assignments, assignments)
-        self._add(self.add_dead_letters, dead_letters)
+        self._add(assignments, incidents, dead_letters)
         if self.due():
             self.flush()
-
-    def _add(self, add: Callable[[Sequence[Row]], None], rows: Sequence[Row]) -> None:
-        if rows and self.full:
-            self.flush()
-        add(rows)
 
     def flush(self) -> dict[str, int]:
         """Insert everything buffered; return the rows inserted by table.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def by_key(assignments: list[Assignment]) -> dict[tuple[str, int], Assignment]:
     st.lists(rows.incidents, max_size=20),
     st.lists(rows.assignments(), max_size=20),
     st.lists(rows.dead_letters, max_size=20),
-    st.integers(1, 7),
+    st.sampled_from([4, 50]),
 )
 def test_every_field_comes_back_as_it_went_in(
     place: Place,
@@ -227,10 +228,58 @@ def test_a_flush_is_due_by_age_or_by_size(place: Place) -> None:
 def test_a_full_buffer_refuses_more_and_says_what_to_do() -> None:
     sink = ClickHouseSink("clickhouse://127.0.0.1:1/db", max_rows=2)
     sink.add_assignments([rows.assignment(1), rows.assignment(2), rows.assignment(3)])
-    assert sink.rows == 3, "one batch may overshoot"
-    with pytest.raises(SinkFull, match="3 rows wait to be written, the limit is 2: flush first"):
-        sink.add_incidents([rows.incident()])
+    assert sink.full
+    sink.add_incidents([rows.incident()])  # the rest of the batch of a caller who looked before
+    with pytest.raises(SinkFull, match="4 rows wait to be written, twice max_rows: flush first"):
+        sink.add_incidents([rows.incident(2)])
+    assert sink.rows == 4
     sink.add_incidents([])
+
+
+def test_a_batch_is_taken_whole_or_not_at_all(server: Place) -> None:
+    """Full: nothing of it, away: all of it, so that the caller knows whether to write it again."""
+    assert server.front is not None
+    sink = prepared(server, max_rows=1)
+    server.front.fault("unavailable", count=1)
+    with pytest.raises(SinkUnavailable):
+        sink.write([rows.assignment(1)], [rows.incident(1)], [rows.dead_letter(1)])
+    assert sink.rows == 3
+    with pytest.raises(SinkFull):
+        sink.write([rows.assignment(2)], [rows.incident(2)], [rows.dead_letter(2)])
+    assert sink.rows == 3
+    assert sink.flush() == {"incidents": 1, "assignments": 1, "dead_letters": 1}
+    sink.write([rows.assignment(2)], [rows.incident(2)], [rows.dead_letter(2)])
+    assert sink.counts() == {"incidents": 2, "assignments": 2, "dead_letters": 2}
+
+
+def test_one_thread_may_add_while_another_flushes(place: Place) -> None:
+    """As in a worker, whose event loop takes batches while a thread writes."""
+    sink, model = prepared(place, max_rows=200), MemorySink()
+
+    def add() -> None:
+        for number in range(300):
+            batch = (
+                [rows.assignment(number)],
+                [rows.incident(number % 7, version=1 + number)],
+                [rows.dead_letter(number)],
+            )
+            model.write(*batch)
+            while sink.full:
+                room.wait(10)
+                room.clear()
+            sink.add_assignments(batch[0])
+            sink.add_incidents(batch[1])
+            sink.add_dead_letters(batch[2])
+
+    room = threading.Event()
+    adding = threading.Thread(target=add)
+    adding.start()
+    while adding.is_alive() or sink.rows:
+        sink.flush()
+        room.set()
+    adding.join()
+    assert sink.incidents() == model.incidents
+    assert sink.counts() == {"incidents": 7, "assignments": 300, "dead_letters": 300}
 
 
 def test_many_changes_of_one_incident_take_one_row() -> None:
