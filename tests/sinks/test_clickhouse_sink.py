@@ -223,6 +223,17 @@ def test_a_flush_is_due_by_age_or_by_size(place: Place) -> None:
     sink.add_dead_letters([rows.dead_letter()])
     assert sink.full
     assert sink.due(100.5)
+    with pytest.raises(SinkRefused):
+        sink.flush()  # no tables yet
+    clock.now_s = 100.9
+    sink.add_assignments([rows.assignment(2)])
+    assert sink.due(101.0), "what could not be written keeps its age"
+    sink.prepare()
+    assert sink.flush() == {"incidents": 1, "assignments": 2, "dead_letters": 1}
+    assert not sink.due(1e9)
+    sink.add_assignments([rows.assignment(3)])
+    assert not sink.due(101.8), "a new row has its own age"
+    sink.close()
 
 
 def test_a_full_buffer_refuses_more_and_says_what_to_do() -> None:
