@@ -34,6 +34,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import zlib
 from collections import Counter
@@ -457,17 +458,21 @@ class FrontProcess:
     def __init__(self, path: Path | str, port: int = 0) -> None:
         """Start it and wait until it serves."""
         self.path = Path(path)
+        # A file: nobody reads a pipe while it serves, and a full one would stop it.
+        self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed in _end
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sinks.clickhouse_front", "--path", str(path), "--port", str(port), "--stop-at-eof"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._complaints,
             text=True,
+            # Ctrl-C in a terminal is for whoever started this, who still has rows to flush.
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            _, complaint = self._process.communicate()
+            complaint = self._end()
             raise SinkRefused(complaint.strip() or "the ClickHouse front ended before it served")
         told = json.loads(line)
         self.address: str = told["address"]
@@ -498,8 +503,12 @@ class FrontProcess:
         self._process.kill()
         self._end()
 
-    def _end(self) -> None:
+    def _end(self) -> str:
+        """Wait for its end; return what it said on standard error."""
         self._process.communicate(timeout=30)
+        with self._complaints as file:
+            file.seek(0)
+            return file.read()
 
     def __enter__(self) -> FrontProcess:
         """Return the running front."""

@@ -56,7 +56,7 @@ def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
     Raises
     ------
     MigrationError
-        A file that is not named NNN_name.sql, or numbers that do not run 1, 2, 3 …
+        A file that is not named NNN_name.sql, numbers that do not run 1, 2, 3 …, or no file at all.
     """
     found = []
     for path in sorted(folder.glob("*.sql")):
@@ -67,6 +67,8 @@ def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
         statements = tuple(part.strip() for part in _STATEMENT_END.split(text) if _without_comments(part))
         checksum = hashlib.sha256(text.encode()).hexdigest()
         found.append(Migration(int(match[1]), match[2], checksum, statements))
+    if not found:
+        raise MigrationError(f"{folder}: no migrations there: the installation is incomplete, install it again")
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise MigrationError(f"{folder}: the numbers of migrations must run 001, 002, 003 … without gap or double")
     return tuple(found)

@@ -116,6 +116,8 @@ def test_numbers_run_without_gap_and_names_are_checked(tmp_path: Path) -> None:
         folder_of(tmp_path / "gap", _001_a=one, _003_b=one)
     with pytest.raises(MigrationError, match="without gap or double"):
         folder_of(tmp_path / "double", _001_a=one, _001_b=one)
+    with pytest.raises(MigrationError, match="the installation is incomplete"):
+        folder_of(tmp_path / "empty")
     with pytest.raises(MigrationError, match=r"1_a\.sql: a migration is named NNN_name\.sql"):
         folder_of(tmp_path / "name", _1_a=one)
 

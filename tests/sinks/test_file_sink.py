@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import sink_rows as rows
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinks.errors import SinkUnwritable
@@ -18,6 +18,9 @@ from sinks.files import FileSink
 from sinks.incident_sink import IncidentSink, supersedes
 from sinks.memory import MemorySink
 from streams.messages import Assignment, DeadLetterRecord, Incident
+
+# Each example writes and syncs real files.
+some = settings(max_examples=20)
 
 NAMES = ["assignments.jsonl", "dead-letters.jsonl", "incidents.jsonl", "summary.json"]
 
@@ -48,6 +51,7 @@ def test_a_run_without_results_makes_four_files_too(tmp_path: Path) -> None:
     assert files_in(tmp_path) == dict(zip(NAMES, [b"", b"", b"", b"{}\n"], strict=True))
 
 
+@some
 @given(
     st.lists(rows.incidents, max_size=12),
     st.lists(rows.assignments(), max_size=12),
@@ -77,6 +81,7 @@ def test_any_batches_give_the_same_bytes(
     assert run([], shuffled=False) == run(cuts, shuffled=True)
 
 
+@some
 @given(st.lists(rows.incidents, max_size=12))
 def test_files_and_memory_agree_on_the_state_that_stands(
     tmp_path_factory: pytest.TempPathFactory, incidents: list[Incident]
