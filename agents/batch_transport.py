@@ -19,7 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # faust ships no types we can check against
+class BatchConsumer(driver.Consumer):
     """Yields one message per partition and fetch, and commits by whole batches.
 
     Faust's bookkeeping finds what may be committed by looking for consecutive offsets, and a batch leaves only its last
@@ -48,7 +48,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # faust ships no ty
                 continue
             highwater = self.highwater(tp)
             self.app.monitor.track_tp_end_offset(tp, highwater)
-            message = self._to_message(tp, batch[-1])
+            message: Any = self._to_message(tp, batch[-1])
             message.value = tuple(batch)
             yield tp, message
 
@@ -77,7 +77,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # faust ships no ty
             self._handed_on.pop(tp, None)
 
 
-class Transport(driver.Transport):  # type: ignore[misc]
+class Transport(driver.Transport):
     """Kafka by aiokafka, in batches."""
 
     Consumer = BatchConsumer

@@ -62,6 +62,9 @@ class Metrics:
             "Newest ingestion time read minus newest ingestion time written to ClickHouse.",
             registry=registry,
         )
+        self.rows_written = Counter(
+            "citybrain_rows_written_total", "Rows written to ClickHouse.", ["table"], registry=registry
+        )
         self.unreadable = Counter(
             "citybrain_unreadable_records_total",
             "Records of our own topics that somebody else wrote; passed over.",
@@ -92,6 +95,7 @@ class Metrics:
         self.sink_waits.labels("clickhouse")
         for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS):
             self.unreadable.labels(topic)
+            self.rows_written.labels(topic.replace("-", "_"))
         for at in self._newest_ms:
             self.newest.labels(at)
 

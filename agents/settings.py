@@ -26,7 +26,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a worker needs to know; each name is also the key in `citybrain.toml` and, upper case, in the environment."""
+    """What a worker needs to know; each name is a key of `citybrain.toml` and, upper case, of the environment."""
 
     city: Path = Path("packs/sample")
     """Folder of the city pack."""
@@ -112,7 +112,8 @@ def read_settings(
             values[name] = _converted(name, text, ENVIRONMENT_PREFIX + name.upper())
     values |= {name: value for name, value in (flags or {}).items() if value is not None}
     values["caller_key"] = _caller_key(environment)
-    values["city"] = Path(values.get("city", Settings.city if isinstance(Settings.city, Path) else "packs/sample"))
+    if "city" in values:
+        values["city"] = Path(values["city"])
     return Settings(**values)
 
 

@@ -36,7 +36,6 @@ from streams.messages import (
 from streams.pack import CityPack
 from streams.shard import Decisions, Shard
 
-
 log = logging.getLogger("citybrain.stages")
 
 
@@ -268,7 +267,9 @@ class ClickHouseStage:
         """Insert what is buffered; :class:`sinks.errors.SinkError` if ClickHouse does not take it."""
         newest_ms = self._newest_ms
         with self._metrics.timed("clickhouse", self.sink.rows):
-            self.sink.flush()
+            written = self.sink.flush()
+        for table, rows in written.items():
+            self._metrics.rows_written.labels(table).inc(rows)
         if newest_ms:
             self._metrics.saw_ingestion("written", newest_ms)
 
@@ -338,16 +339,19 @@ class LogReader:
                         if error.code() == KafkaError._PARTITION_EOF:
                             return
                         raise KafkaException(error)
-                    if message.offset() >= end:
-                        return
-                    yield _CaughtUp(message.offset(), message.timestamp()[1], message.key(), message.value(), ())
-                    if message.offset() + 1 >= end:
+                    offset = message.offset()
+                    assert offset is not None, "a fetched record has an offset"
+                    if offset < end:
+                        yield LogRecord(offset, message.timestamp()[1], message.key(), message.value(), ())
+                    if offset + 1 >= end:
                         return
         finally:
             consumer.close()
 
 
-class _CaughtUp(msgspec.Struct):
+class LogRecord(msgspec.Struct):
+    """A record read outside the group, as a :class:`Record`."""
+
     offset: int
     timestamp: int | None
     key: bytes | None

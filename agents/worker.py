@@ -39,14 +39,16 @@ class Worker:
     dead letter.  Each works on one batch at a time, in a thread, so that heartbeats and /healthz go on meanwhile.
     """
 
-    def __init__(self, settings: Settings, pack: CityPack, kafka: KafkaSink, sink: ClickHouseSink, shards: int) -> None:
+    def __init__(
+        self, settings: Settings, key: bytes, pack: CityPack, kafka: KafkaSink, sink: ClickHouseSink, shards: int
+    ) -> None:
         self.settings = settings
         self.pack = pack
         self.metrics = Metrics(CollectorRegistry())
         self.kafka = kafka
         rules = DedupeRules.from_pack(pack, lateness_s=settings.lateness_s, remember_s=settings.too_old_s)
         prefix = settings.prefix
-        self.intake = IntakeStage(pack, settings.require_key(), settings.limits(), kafka, prefix, shards, self.metrics)
+        self.intake = IntakeStage(pack, key, settings.limits(), kafka, prefix, shards, self.metrics)
         self.dedupe = DedupeStage(
             pack, rules, kafka, prefix, self.metrics, LogReader(settings.brokers, prefix + REPORTS).read
         )
@@ -79,7 +81,8 @@ class Worker:
             broker_request_timeout=max(90.0, settings.session_timeout_s + 10),
             stream_buffer_maxsize=_BUFFERED_BATCHES,
             stream_wait_empty=False,
-            web_bind=settings.host,
+            # asyncio makes a socket on `::` deaf to IPv4; no address at all makes one of each family.
+            web_bind="" if settings.host == "::" else settings.host,
             web_port=settings.port,
             web_host="localhost",
             worker_redirect_stdouts=False,

@@ -10,6 +10,7 @@ import click
 from agents.commands.lazy_group import LazyGroup
 
 COMMANDS = {
+    "demo": ("agents.commands.demo:demo", "Play a simulated day through everything, on this machine."),
     "replay": ("agents.commands.replay:replay", "Run recordings through the whole pipeline, into files."),
     "evaluate": ("agents.commands.evaluate:evaluate", "Score a replay's answers against a known truth."),
     "check-city": ("agents.commands.check_city:check_city", "Name every fault of a city pack, by file and line."),

@@ -11,6 +11,7 @@ import click
 from agents.commands.addresses import require_broker
 from agents.commands.console import fail, load_city
 from agents.settings import Settings, SettingsError, read_settings
+from streams.privacy import TEST_KEY
 
 
 @click.command(
@@ -29,7 +30,8 @@ Example:
 @click.option("--host", help="Address to serve /metrics, /healthz and /readyz on.")
 @click.option("--port", type=int, help="Port of it; 0 takes a free one.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What to log.")
-def worker(config: Path | None, **flags: Any) -> None:
+@click.option("--test-key", is_flag=True, hidden=True, help="Hash callers under the published test key: demo only.")
+def worker(config: Path | None, test_key: bool, **flags: Any) -> None:
     """Consume the source topics, find incidents, and write them to Kafka and ClickHouse, until stopped.
 
     Settings come from citybrain.toml, overridden by CITYBRAIN_… in the environment, overridden by these options.
@@ -37,14 +39,14 @@ def worker(config: Path | None, **flags: Any) -> None:
     """
     try:
         settings = read_settings(config, flags=flags)
-        settings.require_key()
+        key = TEST_KEY if test_key else settings.require_key()
     except SettingsError as error:
         fail(str(error))
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    run_worker(settings)
+    run_worker(settings, key)
 
 
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, key: bytes) -> None:
     """Check what the worker needs, then run it in the foreground until it is stopped."""
     pack = load_city(settings.city)
     require_broker(settings.brokers)
@@ -72,7 +74,7 @@ def run_worker(settings: Settings) -> None:
             f"make the topics with `citybrain topics create --brokers {settings.brokers} --prefix {settings.prefix}`"
         )
     warm_up(pack)
-    service = Worker(settings, pack, kafka, sink, shards)
+    service = Worker(settings, key, pack, kafka, sink, shards)
     faust_worker = FaustWorker(
         service.app, loglevel=settings.log_level, logfile=None, override_logging=False, quiet=True
     )
@@ -89,7 +91,6 @@ def run_worker(settings: Settings) -> None:
 
 def warm_up(pack: Any) -> None:
     """Compile the kernels before the consumer group counts on this worker."""
-    from streams.privacy import TEST_KEY
     from streams.recording import RecordedMessage
     from streams.replay import Replay
 
