@@ -488,7 +488,7 @@ class FrontProcess:
         return self._ask_faults("GET", "/_fault")
 
     def _ask_faults(self, method: str, path: str) -> dict[str, Any]:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.request(method, path)
             state: dict[str, Any] = json.load(connection.getresponse())
             return state

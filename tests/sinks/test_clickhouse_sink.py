@@ -338,7 +338,7 @@ def test_a_server_that_is_away_keeps_the_rows_here(tmp_path: Path) -> None:
     assert sink.rows == 2
     assert sink.due(float("inf"))
     with FrontProcess(tmp_path, port):
-        assert sink.ping()
+        assert sink.ping(60)
         assert sink.flush() == {"incidents": 1, "assignments": 1, "dead_letters": 0}
         assert sink.rows == 0
         assert not sink.due(float("inf"))
@@ -451,7 +451,7 @@ def test_a_folder_that_another_process_has_open_is_told_in_one_line(tmp_path: Pa
         assert "\n" not in str(caught.value)
         assert not sink.ping()
     sink.prepare()
-    assert sink.ping()
+    assert sink.ping(60)
     sink.close()
 
 
@@ -474,7 +474,7 @@ def test_two_sinks_of_one_process_share_a_folder(tmp_path: Path) -> None:
     writer.flush()
     assert reader.incident(rows.incident().incident_id) == rows.incident()
     writer.close()
-    assert reader.ping()
+    assert reader.ping(60)
     reader.close()
 
 
