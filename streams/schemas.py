@@ -81,7 +81,7 @@ SENT_MESSAGES: dict[str, type] = {
 _MEANING = {
     # what sources send
     "id": "Identifies the message within its source and platform. The same id again is a repeat, not a new report.",
-    "time": "When it was seen, measured or told: RFC 3339 with an offset, or integer Unix milliseconds.",
+    "time": "When it was seen or measured: RFC 3339 with an offset, or Unix milliseconds without a decimal point.",
     "platform": "Which of several platforms of this source sent it; ids need to be unique only within one.",
     "lon": "Degrees east, in the datum named by `crs`. Given together with `lat`.",
     "lat": "Degrees north, in the datum named by `crs`. Given together with `lon`.",
@@ -107,7 +107,7 @@ _MEANING = {
     "caller": "The caller's number. Replaced by a keyed hash before anything else sees it.",
     "worker_id": "The grid worker.",
     "FeedbackMessage.id": "Identifies the feedback; the same id twice is applied once.",
-    "FeedbackMessage.time": "When it was done: RFC 3339 with an offset, or integer Unix milliseconds.",
+    "FeedbackMessage.time": "When it was done: RFC 3339 with an offset, or Unix milliseconds without a decimal point.",
     "FeedbackMessage.platform": "Which of several dispatch centres sent it; ids need to be unique only within one.",
     "action": "What was done: open -> accepted -> dispatched -> disposed -> closed, where steps may be left out going "
     "forward; reject from open or accepted; reopen from closed or rejected.",
