@@ -147,6 +147,30 @@ MESSAGE_OF_SOURCE: dict[str, type[SourceMessage]] = {
 }
 
 
+class Action(StrEnum):
+    """What a dispatch centre did with an incident; another word is `out_of_range`."""
+
+    ACCEPT = "accept"
+    DISPATCH = "dispatch"
+    DISPOSE = "dispose"
+    CLOSE = "close"
+    REJECT = "reject"
+    REOPEN = "reopen"
+
+
+class FeedbackMessage(msgspec.Struct, kw_only=True):
+    """What a dispatch centre did with an incident.  The same `id` twice is applied once."""
+
+    id: Id
+    time: Time
+    action: str
+    """A word of `Action`; a plain string here, so that another word is refused as `out_of_range`, as `state` is."""
+    incident_id: Annotated[str, Meta(min_length=1, max_length=256)]
+    platform: Annotated[str, Meta(max_length=64)] | None = None
+    actor: Annotated[str, Meta(max_length=64)] | None = None
+    reason: Annotated[str, Meta(max_length=2000)] | None = None
+
+
 # ------------------------------------------------------------------------------------------------- what we send
 
 

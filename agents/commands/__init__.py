@@ -20,6 +20,8 @@ COMMANDS = {
     "produce": ("agents.commands.produce:produce", "Play a recording into Kafka, at any pace."),
     "record": ("agents.commands.record:record", "Write topics of a Kafka into a recording."),
     "topics": ("agents.commands.topics:topics", "Create or check the service's topics on a Kafka."),
+    "explain": ("agents.commands.explain:explain", "Say why a report went where, or what an incident consists of."),
+    "schemas": ("agents.commands.schemas:schemas", "Write JSON Schemas of the messages, and an AsyncAPI document."),
 }
 
 
