@@ -16,7 +16,7 @@ import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
@@ -79,8 +79,8 @@ class DispatchCentre:
                 elif topic == INCIDENTS:
                     self.incidents[message.key() or b""] = value
                 else:
-                    reasons = [data for name, data in message.headers() or [] if name == "reason"]
-                    self.dead_letters.update(str(data, "utf-8") for data in reasons if isinstance(data, bytes))
+                    headers: Any = message.headers() or []
+                    self.dead_letters.update(data.decode() for name, data in headers if name == "reason")
         consumer.close()
 
 
