@@ -12,11 +12,12 @@ makes the whole batch safe to commit.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.utils.futures import notify
 
 
 class BatchConsumer(driver.Consumer):
@@ -24,13 +25,15 @@ class BatchConsumer(driver.Consumer):
 
     Faust's bookkeeping finds what may be committed by looking for consecutive offsets, and a batch leaves only its last
     offset behind: with gaps between them it would commit one batch an interval, or none after a first batch of one
-    record.  So the order in which batches went out is kept here, and the commit follows it.
+    record.  It also counts as acknowledged what a stream skipped because a rebalance came between.  So the order in
+    which batches went out and which of them an agent acknowledged are kept here, and commits follow them.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Last offsets of batches handed on and not yet committed, oldest first; bounded by the streams' buffers.
         self._handed_on: defaultdict[TP, deque[int]] = defaultdict(deque)
+        self._done: defaultdict[TP, set[int]] = defaultdict(set)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """One message per partition of what was fetched."""
@@ -46,35 +49,53 @@ class BatchConsumer(driver.Consumer):
                 break  # a rebalance: whoever gets the partition reads it from the committed offset
             if not batch or not (active is None or tp in active or tp in self._buffered_partitions):
                 continue
-            highwater = self.highwater(tp)
-            self.app.monitor.track_tp_end_offset(tp, highwater)
+            last = batch[-1].offset
+            read = self._read_offset[tp]
+            if read is not None and last < read:
+                continue  # fetched before a seek; Faust would drop it, and it must not be waited for
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             message: Any = self._to_message(tp, batch[-1])
             message.value = tuple(batch)
+            self._handed_on[tp].append(last)
             yield tp, message
 
-    def track_message(self, message: Any) -> None:
-        """Called for each message just before the streams get it."""
-        self._handed_on[message.tp].append(message.offset)
-        super().track_message(message)
+    def ack(self, message: Any) -> bool:
+        """An agent has done all that a batch asks for."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if message.generation_id == self.app.consumer_generation_id:
+            self._done[message.tp].add(message.offset)
+        notify(self._waiting_for_ack)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in list(self._done) if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        handed_on, done = self._handed_on[tp], self._done[tp]
+        newest = None
+        while handed_on and handed_on[0] in done:
+            newest = handed_on.popleft()
+            done.discard(newest)
+        return None if newest is None else newest + 1
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Gaps between the offsets we hand on are the batches themselves."""
 
-    def _new_offset(self, tp: TP) -> int | None:
-        handed_on = self._handed_on[tp]
-        acked = self._acked_index[tp]
-        newest = None
-        while handed_on and handed_on[0] in acked:
-            newest = handed_on.popleft()
-            acked.discard(newest)
-        self._acked[tp] = [offset for offset in self._acked[tp] if offset in acked]
-        return None if newest is None else newest + 1
+    async def perform_seek(self) -> None:
+        """Back to the committed offsets: what was handed on comes again."""
+        self._forget(list(self._handed_on))
+        await super().perform_seek()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """What was handed on of a revoked partition is the next owner's to commit."""
         await super().on_partitions_revoked(revoked)
-        for tp in revoked:
+        self._forget(revoked)
+
+    def _forget(self, tps: Iterable[TP]) -> None:
+        for tp in tps:
             self._handed_on.pop(tp, None)
+            self._done.pop(tp, None)
 
 
 class Transport(driver.Transport):

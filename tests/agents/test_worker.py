@@ -1,0 +1,147 @@
+"""The whole service: real Faust, a real broker, the real ClickHouse engine, and the replay of the log as the oracle."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from brokers import Broker
+from confluent_kafka import Consumer, TopicPartition
+from running_worker import Service, service, until
+
+from sinks.playback import LagLimit, produce_recording
+from sinks.recorder import TopicRecorder
+from streams.error_model import read_error_model
+from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS
+from streams.pack import load_pack
+from streams.privacy import TEST_KEY
+from streams.recording import RecordedMessage, read_recording
+from streams.replay import Replay
+from streams.simulation import simulate
+
+SAMPLE = Path(__file__).resolve().parents[2] / "packs" / "sample"
+
+
+class Consuming:
+    """A dispatch centre: reads the decided topics as they come, from their beginning."""
+
+    def __init__(self, service: Service) -> None:
+        self.values: dict[str, dict[str, dict[str, Any]]] = {INCIDENTS: {}, ASSIGNMENTS: {}}
+        self.dead_letters: dict[str, bytes] = {}
+        self._prefix = service.prefix
+        self._consumer = Consumer({"bootstrap.servers": service.broker.bootstrap, "group.id": "dispatch-centre"})
+        self._consumer.assign(
+            [
+                TopicPartition(topic.name, partition, 0)
+                for topic in service.topics
+                if topic.name.removeprefix(service.prefix) in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS)
+                for partition in range(topic.partitions)
+            ]
+        )
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Consuming:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        idle = False
+        while not (self._ended.is_set() and idle):
+            messages = self._consumer.consume(1000, timeout=0.5)
+            idle = not messages
+            for message in messages:
+                assert message.error() is None
+                topic = message.topic().removeprefix(self._prefix)
+                value = message.value()
+                if topic == INCIDENTS:
+                    self.values[topic][message.key().decode()] = json.loads(value)
+                elif topic == ASSIGNMENTS:
+                    assignment = json.loads(value)
+                    self.values[topic][assignment["origin"]] = assignment
+                else:
+                    headers = {name: data.decode() for name, data in message.headers()}
+                    origin = ":".join(headers[name] for name in ("topic", "partition", "offset", "index"))
+                    self.dead_letters[origin] = value
+        self._consumer.close()
+
+
+def recorded_day() -> list[RecordedMessage]:
+    start = datetime.fromisoformat("2026-06-01T00:00:00+08:00")
+    return simulate(load_pack(SAMPLE), read_error_model(), seed=3, start=start, hours=8).messages
+
+
+def boston(city_data: Path) -> list[RecordedMessage]:
+    messages = read_recording(city_data / "boston" / "recording-2011q3.jsonl.gz")
+    return [message for message in messages if isinstance(message, RecordedMessage)]
+
+
+@pytest.fixture(params=["a simulated day", "boston"])
+def case(request: pytest.FixtureRequest) -> Iterator[tuple[Path, list[RecordedMessage]]]:
+    if request.param == "boston":
+        yield request.getfixturevalue("boston_pack"), boston(request.getfixturevalue("city_data"))
+    else:
+        yield SAMPLE, recorded_day()
+
+
+def by_id(rows: list[Any], name: str) -> dict[str, Any]:
+    found = {row[name]: row for row in rows}
+    assert len(found) == len(rows), f"{name} is unique"
+    return found
+
+
+def test_a_worker_killed_and_restarted_leaves_exactly_what_replay_of_the_log_gives(
+    broker: Broker, topic_prefix: str, case: tuple[Path, list[RecordedMessage]], tmp_path: Path
+) -> None:
+    """In ClickHouse and on the topics stand the same incidents and assignments, and no element is missing."""
+    city, messages = case
+    with service(broker, topic_prefix, city, tmp_path) as running, Consuming(running) as consuming:
+        running.start()
+        limit = LagLimit(broker.bootstrap, running.group, max_bytes=2 << 20)
+        half = len(messages) // 2
+        produce_recording(
+            messages[:half], broker.bootstrap, topic_prefix, pause=limit, delivered=limit.delivered
+        )
+        until(lambda: running.total("citybrain_outcomes_total") <= half / 10, "some reports are decided")
+        running.kill()
+        produce_recording(messages[half:], broker.bootstrap, topic_prefix)
+        running.start()
+        running.wait_until_drained()
+        assert running.stop() == 0
+        database = running.database()
+        log: list[RecordedMessage] = []
+        with TopicRecorder(broker.bootstrap, topic_prefix, [REPORTS]) as recorder:
+            recorder.run(log.append, until_end=True)
+
+    replay = Replay(load_pack(city), TEST_KEY)
+    assignments, _ = replay.take(log)
+    expected_assignments = {each.origin: msgspec.to_builtins(each) for each in assignments}
+    expected_incidents = {each.incident_id: msgspec.to_builtins(each) for each in replay.incidents()}
+    assert len(expected_incidents) > 100
+
+    assert by_id(database["assignments"], "origin") == expected_assignments
+    assert by_id(database["incidents"], "incident_id") == expected_incidents
+    assert consuming.values[ASSIGNMENTS] == expected_assignments
+    assert consuming.values[INCIDENTS] == expected_incidents
+
+    # By report id, nothing of the source recording is missing: the replay of the sources says what there is.
+    source_replay = Replay(load_pack(city), TEST_KEY)
+    from_sources, dead_letters = source_replay.take(messages)
+    counts = source_replay.counts
+    assert {(a["source"], a["report_id"]) for a in expected_assignments.values()} == {
+        (a.source, a.report_id) for a in from_sources
+    }
+    assert len(expected_assignments) == len(from_sources)
+    assert sorted(consuming.dead_letters.values()) == sorted(letter.value for letter in dead_letters)
+    assert database["counts"]["dead_letters"] == len(dead_letters)
+    assert counts.elements == len(from_sources) + len(dead_letters) + counts.quiet_readings
