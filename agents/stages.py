@@ -1,7 +1,8 @@
-"""The three stages of a worker, each a batch in and everything that comes of it sent, before it returns.
+"""The three stages of a worker: each takes the records of one fetched batch of one partition.
 
-Nothing here knows of Faust or of asyncio: a stage is called with the records of one fetched batch of one partition, in
-a thread, and when it returns the batch may be acknowledged.  Called again with the same batch it does no harm.
+Nothing here knows of Faust or of asyncio.  Intake and dedupe answer with the delivery of what came of the batch, and
+when that has arrived the batch may be acknowledged; ClickHouse's batches may be when their rows are flushed.  Called
+again with the same batch a stage does no harm.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class IntakeStage:
             [shard_of_group(pack.code, category.group, shards) for category in pack.categories], np.int64
         )
 
-    def take(self, topic: str, partition: int, records: Sequence[Record]) -> None:
-        """One batch of a source partition; ``topic`` is without prefix."""
+    def take(self, topic: str, partition: int, records: Sequence[Record]) -> Delivery:
+        """One batch of a source partition; ``topic`` is without prefix.  What comes of it is on its way."""
         with self._metrics.timed("intake", len(records)):
             batch = self._intake.take([_source_record(topic, partition, record) for record in records])
             delivery = Delivery()
@@ -85,7 +86,6 @@ class IntakeStage:
                 self._kafka.send(
                     delivery, self._prefix + DEAD_LETTERS, letter.value, key=letter.key, headers=letter.headers()
                 )
-            self._kafka.wait(delivery)
         metrics = self._metrics
         for source, count in batch.elements_by_source.items():
             metrics.messages.labels(source).inc(count)
@@ -96,6 +96,7 @@ class IntakeStage:
         metrics.quiet.inc(batch.quiet_readings)
         if len(batch.reports):
             metrics.saw_ingestion("read", int(batch.reports.ingested_ms.max()))
+        return delivery
 
     def newest_ms(self, topic: str, partition: int) -> int:
         """Newest ingestion time read from a source partition; 0 if nothing was."""
@@ -142,18 +143,19 @@ class DedupeStage:
         self._next_offset: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def take(self, partition: int, records: Sequence[Record]) -> None:
-        """One batch of a shard's partition."""
+    def take(self, partition: int, records: Sequence[Record]) -> Delivery:
+        """One batch of a shard's partition.  What was decided is on its way."""
         with self._lock, self._metrics.timed("dedupe", len(records)):
             try:
-                self._take(partition, records)
+                delivery = self._take(partition, records)
             except BaseException:
                 # What was folded may not have been told; folding again from the log tells it.
                 self._drop(partition)
                 raise
             self._metrics.open_incidents.set(sum(len(shard) for shard in self._shards.values()))
+            return delivery
 
-    def _take(self, partition: int, records: Sequence[Record]) -> None:
+    def _take(self, partition: int, records: Sequence[Record]) -> Delivery:
         shard = self._caught_up(partition, records[0].offset)
         delivery = Delivery()
         for record in records:
@@ -161,10 +163,10 @@ class DedupeStage:
             if decisions is not None:
                 self._send(decisions, delivery)
             self._next_offset[partition] = record.offset + 1
-        self._kafka.wait(delivery)
         watermark_ms = shard.dedupe.watermark_ms
         if watermark_ms is not None and watermark_ms > 0:
             self._metrics.watermark.labels(str(partition)).set(watermark_ms / 1000)
+        return delivery
 
     def forget(self, partitions: Sequence[int]) -> None:
         """Shards that went to another worker."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import faust
 from faust.types import TP
@@ -17,7 +18,7 @@ from agents.settings import Settings
 from agents.stages import ClickHouseStage, DedupeStage, IntakeStage, LogReader
 from sinks.clickhouse import ClickHouseSink
 from sinks.errors import SinkError
-from sinks.kafka import KafkaSink
+from sinks.kafka import Delivery, KafkaSink
 from streams.blocks import Mark
 from streams.dedupe import DedupeRules
 from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, TOPIC_OF_SOURCE
@@ -28,8 +29,12 @@ log = logging.getLogger("citybrain.worker")
 _RETRY_FIRST_S = 0.5
 _RETRY_MOST_S = 30.0
 _TICK_S = 1.0
-_BUFFERED_BATCHES = 4
+_BUFFERED_BATCHES = 16
 """Fetched batches that may wait before an agent; beyond it Faust pauses the partition."""
+_UNDERWAY_BATCHES = 16
+"""Batches whose results are on their way to Kafka; beyond it an agent waits for the oldest."""
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -93,16 +98,18 @@ class Worker:
 
         @app.agent(_raw(app, *sources), name="intake")
         async def intake(stream: Any) -> None:
-            async for event in stream.noack().events():
-                async with self._intake_turn:
-                    await self._or_crash(self._take_source, event.message)
-                await stream.ack(event)
+            async with self._acknowledging(stream) as underway:
+                async for event in stream.noack().events():
+                    async with self._intake_turn:
+                        delivery = await self._or_crash(self._take_source, event.message)
+                    await underway.put((event, delivery))
 
         @app.agent(_raw(app, prefix + REPORTS), name="dedupe")
         async def dedupe(stream: Any) -> None:
-            async for event in stream.noack().events():
-                await self._or_crash(self._take_reports, event.message)
-                await stream.ack(event)
+            async with self._acknowledging(stream) as underway:
+                async for event in stream.noack().events():
+                    delivery = await self._or_crash(self._take_reports, event.message)
+                    await underway.put((event, delivery))
 
         @app.agent(_raw(app, *decided), name="clickhouse")
         async def clickhouse(stream: Any) -> None:
@@ -152,10 +159,27 @@ class Worker:
         self._serve(app)
         return app
 
-    async def _or_crash(self, work: Callable[..., Any], *arguments: Any) -> None:
+    @asynccontextmanager
+    async def _acknowledging(self, stream: Any) -> AsyncIterator[asyncio.Queue[tuple[Any, Delivery]]]:
+        """Acknowledges batches, in order, as what came of them arrives, while the next are worked on."""
+        underway: asyncio.Queue[tuple[Any, Delivery]] = asyncio.Queue(_UNDERWAY_BATCHES)
+
+        async def acknowledge() -> None:
+            while True:
+                event, delivery = await underway.get()
+                await self._or_crash(self.kafka.wait, delivery)
+                await stream.ack(event)
+
+        task = asyncio.create_task(acknowledge())
+        try:
+            yield underway
+        finally:
+            task.cancel()
+
+    async def _or_crash(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run work in a thread; what it cannot handle ends the worker, for its batch must not be skipped."""
         try:
-            await asyncio.to_thread(work, *arguments)
+            return await asyncio.to_thread(work, *arguments)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -163,16 +187,18 @@ class Worker:
             await self.app.crash(error)
             raise
 
-    def _take_source(self, message: Any) -> None:
+    def _take_source(self, message: Any) -> Delivery:
         topic = self._source_topic(message.tp)
         assert topic is not None
-        self.intake.take(topic, message.partition, message.value)
+        delivery = self.intake.take(topic, message.partition, message.value)
         self._processed[message.tp] = message.offset
         self._observe_lag(message)
+        return delivery
 
-    def _take_reports(self, message: Any) -> None:
-        self.dedupe.take(message.partition, message.value)
+    def _take_reports(self, message: Any) -> Delivery:
+        delivery = self.dedupe.take(message.partition, message.value)
         self._observe_lag(message)
+        return delivery
 
     def _take_decided(self, message: Any) -> None:
         while self.clickhouse.sink.full:

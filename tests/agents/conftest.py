@@ -19,6 +19,8 @@ def boston_pack(city_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("packs") / "boston"
     shutil.copytree(ROOT / "packs" / "boston", out)
     boundaries = city_data / "boston" / "neighborhoods.geojson.gz"
-    done = CliRunner().invoke(main, ["build-pack", "--boundaries", str(boundaries), "--cell-m", "150", "--out", str(out)])
+    done = CliRunner().invoke(
+        main, ["build-pack", "--boundaries", str(boundaries), "--cell-m", "150", "--out", str(out)]
+    )
     assert done.exit_code == 0, done.output
     return out

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agents.demo import free_port
 from sinks.topics import TopicSpec, topic_table
 
-_PATIENCE_S = 60
+_PATIENCE_S = 300
 
 _DUMP = """
 import sys, msgspec
@@ -118,7 +118,9 @@ class Service:
         def behind() -> dict[str, str]:
             assert self._process is None or self._process.poll() is None, self.log.read_text()[-3000:]
             committed = {(place.topic, place.partition): place.offset for place in asker.committed(places, timeout=20)}
-            ends = {(place.topic, place.partition): asker.get_watermark_offsets(place, timeout=20)[1] for place in places}
+            ends = {
+                (place.topic, place.partition): asker.get_watermark_offsets(place, timeout=20)[1] for place in places
+            }
             return {
                 f"{topic}:{partition}": f"{committed[topic, partition]} of {end}"
                 for (topic, partition), end in ends.items()

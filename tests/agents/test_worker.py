@@ -15,7 +15,7 @@ from brokers import Broker
 from confluent_kafka import Consumer, TopicPartition
 from running_worker import Service, service, until
 
-from sinks.playback import LagLimit, produce_recording
+from sinks.playback import LagLimit, produce_recording, with_timestamps
 from sinks.recorder import TopicRecorder
 from streams.error_model import read_error_model
 from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS
@@ -82,8 +82,9 @@ def recorded_day() -> list[RecordedMessage]:
 
 
 def boston(city_data: Path) -> list[RecordedMessage]:
-    messages = read_recording(city_data / "boston" / "recording-2011q3.jsonl.gz")
-    return [message for message in messages if isinstance(message, RecordedMessage)]
+    read = read_recording(city_data / "boston" / "recording-2011q3.jsonl.gz")
+    messages = [message for message in read if isinstance(message, RecordedMessage)]
+    return list(with_timestamps(messages, now_ms=2**62))
 
 
 @pytest.fixture(params=["a simulated day", "boston"])
@@ -100,6 +101,7 @@ def by_id(rows: list[Any], name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.timeout(900)
 def test_a_worker_killed_and_restarted_leaves_exactly_what_replay_of_the_log_gives(
     broker: Broker, topic_prefix: str, case: tuple[Path, list[RecordedMessage]], tmp_path: Path
 ) -> None:
@@ -109,9 +111,7 @@ def test_a_worker_killed_and_restarted_leaves_exactly_what_replay_of_the_log_giv
         running.start()
         limit = LagLimit(broker.bootstrap, running.group, max_bytes=2 << 20)
         half = len(messages) // 2
-        produce_recording(
-            messages[:half], broker.bootstrap, topic_prefix, pause=limit, delivered=limit.delivered
-        )
+        produce_recording(messages[:half], broker.bootstrap, topic_prefix, pause=limit, delivered=limit.delivered)
         until(lambda: running.total("citybrain_outcomes_total") <= half / 10, "some reports are decided")
         running.kill()
         produce_recording(messages[half:], broker.bootstrap, topic_prefix)
