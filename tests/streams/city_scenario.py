@@ -214,7 +214,7 @@ class City:
     def incidents(self) -> list[Seen]:
         """All incidents as they stand, in order of opening."""
         rows = self.shard.dedupe.incidents[: self.shard.dedupe.count]
-        opened_ms = dict(zip(map(self.shard._incident_id, rows), rows["opened_ms"].tolist(), strict=True))
+        opened_ms = dict(zip(self.shard._incident_ids(rows), rows["opened_ms"].tolist(), strict=True))
         seen = [
             Seen(
                 incident.category,
