@@ -391,12 +391,9 @@ class Intake:
     ) -> _Read | Refusal:
         """What all sources share: datum, position, accuracy, category, witness."""
         rules = self._sources[source]
-        crs: int | None = rules.crs
-        if message.crs is not None:
-            crs = _CRS_NUMBER.get(message.crs)
-            if crs is None:
-                detail = f"{_shown(message.crs)} is none of {', '.join(CRS)}"
-                return Refusal(Reason.UNSUPPORTED_CRS, "crs", detail)
+        crs = rules.crs if message.crs is None else _CRS_NUMBER.get(message.crs, -1)
+        if crs < 0:
+            return Refusal(Reason.UNSUPPORTED_CRS, "crs", f"{_shown(message.crs)} is none of {', '.join(CRS)}")
         lon, lat, accuracy_m, asset_id = message.lon, message.lat, message.accuracy_m, message.asset_id
         if (lon is None) != (lat is None):
             missing, given = ("lon", "lat") if lon is None else ("lat", "lon")
