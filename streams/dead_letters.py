@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -10,9 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from streams.messages import SOURCE_OF_TOPIC, DeadLetterRecord, Reason
-from streams.privacy import mask_text
+from streams.privacy import mask_beginning, mask_text
 
-_EXCERPT_BYTES = 400
+_EXCERPT = 400
+_LOOKED_AT_BYTES = 8 * _EXCERPT
+"""An escaped character takes six bytes, twelve beyond the basic plane."""
+# A caller who is not a phone number that patterns know, or is cut off, must not show either.
+_CALLER = re.compile(r"(\"caller\"\s*:\s*)(?:\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)|[^,}\]\s]+)", re.IGNORECASE | re.DOTALL)
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 try:
     SERVICE_VERSION = version("city-brain-streams")
@@ -79,7 +85,6 @@ class DeadLetter:
 
     def record(self) -> DeadLetterRecord:
         """The description for the table and the file: no content but a masked excerpt."""
-        excerpt = self.value[:_EXCERPT_BYTES].decode(errors="replace")
         return DeadLetterRecord(
             origin=f"{self.topic}:{self.partition}:{self.offset}:{self.index}",
             reason=self.reason.value,
@@ -88,7 +93,23 @@ class DeadLetter:
             source=self.source,
             sha256=hashlib.sha256(self.value).hexdigest(),
             size_bytes=len(self.value),
-            excerpt=mask_text(excerpt),
+            excerpt=_excerpt(self.value),
             ingested_at=str(np.datetime_as_string(np.datetime64(self.ingested_ms, "ms"), unit="ms", timezone="UTC")),
             service_version=SERVICE_VERSION,
         )
+
+
+def _excerpt(value: bytes) -> str:
+    """The beginning of a value for a person to recognise it by: escapes resolved, caller left out, numbers masked.
+
+    Many encoders escape what is not ASCII, and then the digits of `\\u7535` stand right before those of a phone number,
+    and full-width digits are not digits at all.
+    """
+    text = value[:_LOOKED_AT_BYTES].decode(errors="replace").replace("\0", "")
+    text = _CALLER.sub(r'\1"****"', text)
+    text = re.sub(r"\\[nrt]", " ", _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text))
+    # Two halves of an escaped pair are one character; a half alone cannot be written as UTF-8.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    # A sender may have cut it too, in the middle of a number.
+    is_cut = len(value) > _LOOKED_AT_BYTES or not text.rstrip().endswith(("}", "]"))
+    return mask_beginning(text, _EXCERPT, is_cut=is_cut)

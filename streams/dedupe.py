@@ -51,9 +51,9 @@ _KEY = np.dtype(
     [
         ("hi", "u8"), ("lo", "u8"), ("used", "i4"), ("incident", "i4"), ("ingested_ms", "i8"),
         ("first_offset", "i8"), ("first_index", "i4"), ("first_partition", "i4"),
-        ("last_offset", "i8"), ("last_index", "i4"), ("last_partition", "i4"),
     ]
 )  # fmt: skip
+"""A report's key, where it came from first and when last; or a further origin of one, under a key made of both."""
 
 _SQUARE = np.dtype([("tag", "u4"), ("incident", "i4"), ("lon_e7", "i4"), ("lat_e7", "i4")])
 
@@ -103,9 +103,10 @@ class DedupeRules:
             np.array([metres_per_degree(lat) for lat in (south, north, 0.0 if south < 0 < north else south)]) * 1e-5
         )
         lon_cm, lat_cm = cm_per_e7.min(axis=0)
-        # One unit more than the quotient: squares must never be narrower than a match, whatever the rounding.
-        reach_lon_e7 = np.ceil(reach_cm / lon_cm).astype(np.int64) + 2
-        reach_lat_e7 = np.ceil(reach_cm / lat_cm).astype(np.int64) + 2
+        # A centimetre and two units more than the quotient: squares must never be narrower than a match, and a distance
+        # is rounded to centimetres, of which a unit of longitude is a small part in the far north.
+        reach_lon_e7 = np.ceil((reach_cm + 1) / lon_cm).astype(np.int64) + 2
+        reach_lat_e7 = np.ceil((reach_cm + 1) / lat_cm).astype(np.int64) + 2
         return cls(
             group,
             radius_cm,
@@ -355,7 +356,8 @@ def _advance(mark_ms: Any, drained: Any, marks: Any, clock: Any) -> None:
     for row in range(marks):
         if mark_ms[row] > high:
             high = mark_ms[row]
-        if not drained[row] and mark_ms[row] < low:
+        # A partition that a later report of the batch comes from has not been heard of yet.
+        if not drained[row] and NEVER < mark_ms[row] < low:
             low = mark_ms[row]
     now = high if low == np.int64(2**62) else low
     if now > clock[0]:
@@ -494,26 +496,31 @@ def _decide(
         at = _find_key(keys, hi, key_lo[i])
         known = keys[at].used == 1
         if known and keys[at].ingested_ms >= now - remember_ms:
-            same_first = (
+            assigned[i] = keys[at].incident
+            if (
                 keys[at].first_partition == partition[i]
                 and keys[at].first_offset == offset[i]
                 and keys[at].first_index == index[i]
-            )
-            seen = same_first or (
-                keys[at].last_partition == partition[i]
-                and (
-                    offset[i] < keys[at].last_offset
-                    or (offset[i] == keys[at].last_offset and index[i] <= keys[at].last_index)
-                )
-            )
-            assigned[i] = keys[at].incident
-            if seen:
+            ):
                 outcome[i] = REDELIVERED
                 continue
+            place = (np.uint64(partition[i]) << np.uint64(32)) ^ np.uint64(index[i])
+            origin_hi = hi ^ _mixed(np.uint64(offset[i]) + np.uint64(0x9E3779B97F4A7C15))
+            origin_lo = key_lo[i] ^ _mixed(place + np.uint64(0x9E3779B97F4A7C15))
+            origin_at = _find_key(keys, origin_hi, origin_lo)
+            if keys[origin_at].used == 1 and keys[origin_at].ingested_ms >= now - remember_ms:
+                outcome[i] = REDELIVERED
+                continue
+            if keys[origin_at].used == 0:
+                keys_used += 1
+            keys[origin_at].used = 1
+            keys[origin_at].hi = origin_hi
+            keys[origin_at].lo = origin_lo
+            keys[origin_at].incident = keys[at].incident
+            keys[origin_at].ingested_ms = ingested[i]
+            # From its last coming on, so that whoever remembers a further origin remembers the report.
+            keys[at].ingested_ms = max(keys[at].ingested_ms, ingested[i])
             outcome[i] = REPEAT
-            keys[at].last_partition = partition[i]
-            keys[at].last_offset = offset[i]
-            keys[at].last_index = index[i]
             if keys[at].incident >= 0:
                 incidents[keys[at].incident].repeat_count += 1
                 incidents[keys[at].incident].changed_in = batch
@@ -528,9 +535,6 @@ def _decide(
         keys[at].first_partition = partition[i]
         keys[at].first_offset = offset[i]
         keys[at].first_index = index[i]
-        keys[at].last_partition = partition[i]
-        keys[at].last_offset = offset[i]
-        keys[at].last_index = index[i]
 
         if not is_event[kind]:
             outcome[i] = NOT_AN_EVENT

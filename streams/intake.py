@@ -10,6 +10,7 @@ The fast path trusts msgspec's typed decoding; only what it refuses is looked at
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,15 +32,21 @@ from streams.messages import (
     SourceMessage,
     VideoMessage,
 )
-from streams.pack import CityPack
-from streams.privacy import CallerHasher, mask_text
+from streams.pack import CityPack, SourceEntry
+from streams.privacy import CallerHasher, mask_beginning
 from streams.refusal import Refusal, explain_refusal
 from streams.reports import NO_POSITION, LocatedReports
+
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _MAX_TEXT = 500
 """Characters of address and of text that travel on; a longer one is cut."""
+_MAX_SHOWN = 64
+"""Characters of a wrong value that its refusal shows."""
+_MAX_BRACKETS = 1_000_000
+"""An array that nests too deeply for the decoder and has more than this is not split; that would take seconds."""
 
 
 class SourceRecord(NamedTuple):
@@ -104,6 +111,7 @@ class Intake:
         self.marks: dict[tuple[str, int], int] = {}
         self._one_clock = one_clock
         self._hasher = CallerHasher(key)
+        self._sources = {source: _source_rules(pack, source) for source in SOURCES}
         self._decoders = {
             topic: (
                 msgspec.json.Decoder(MESSAGE_OF_SOURCE[source]),
@@ -112,14 +120,13 @@ class Intake:
             for topic, source in SOURCE_OF_TOPIC.items()
         }
         self._raw_list = msgspec.json.Decoder(list[msgspec.Raw])
-        self._crs_number = {name: number for number, name in enumerate(CRS)}
 
     def take(self, records: Sequence[SourceRecord]) -> IntakeBatch:
         """Every element of the records, as a report, a dead letter or a quiet reading, in stream order."""
         messages: list[SourceMessage] = []
         places: list[tuple[int, int]] = []  # (record number, element index) of each message
         refused: list[tuple[int, int, bytes, Refusal]] = []
-        raws: dict[int, list[msgspec.Raw]] = {}
+        raws: dict[int, Sequence[msgspec.Raw | bytes]] = {}
         elements_of: list[int] = []
         for number, record in enumerate(records):
             elements_of.append(self._decode(number, record, messages, places, refused, raws))
@@ -169,7 +176,7 @@ class Intake:
         messages: list[SourceMessage],
         places: list[tuple[int, int]],
         refused: list[tuple[int, int, bytes, Refusal]],
-        raws: dict[int, list[msgspec.Raw]],
+        raws: dict[int, Sequence[msgspec.Raw | bytes]],
     ) -> int:
         """Append the record's messages and refusals; returns how many elements it has."""
         value = record.value
@@ -179,7 +186,7 @@ class Intake:
         is_array = value.lstrip(b" \t\r\n")[:1] == b"["
         limit = self.limits.max_value_bytes if is_array else self.limits.max_message_bytes
         if len(value) > limit:
-            refusal = Refusal(Reason.TOO_LARGE, None, f"{len(value)} bytes, at most {limit}")
+            refusal = Refusal(Reason.TOO_LARGE, None, f"{len(value):,} bytes, at most {limit:,}")
             refused.append((number, 0, value, refusal))
             return 1
         one, many = decoders
@@ -207,19 +214,25 @@ class Intake:
         messages: list[SourceMessage],
         places: list[tuple[int, int]],
         refused: list[tuple[int, int, bytes, Refusal]],
-        raws: dict[int, list[msgspec.Raw]],
+        raws: dict[int, Sequence[msgspec.Raw | bytes]],
     ) -> int:
         """An array whose elements must be told apart: only the bad ones are refused, each with its exact bytes."""
         try:
-            elements = self._raw_list.decode(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            elements: Sequence[msgspec.Raw | bytes] = self._raw_list.decode(value)
+        except RecursionError:
+            split = _split_array(value)
+            if split is None:
+                refused.append((number, 0, value, Refusal(Reason.MALFORMED_JSON, None, "nested too deeply")))
+                return 1
+            elements = split
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             refused.append((number, 0, value, Refusal(Reason.MALFORMED_JSON, None, str(error))))
             return 1
         raws[number] = elements
         for index, element in enumerate(elements):
             raw = bytes(element)
             if len(raw) > self.limits.max_message_bytes:
-                detail = f"{len(raw)} bytes, at most {self.limits.max_message_bytes}"
+                detail = f"{len(raw):,} bytes, at most {self.limits.max_message_bytes:,}"
                 refused.append((number, index, raw, Refusal(Reason.TOO_LARGE, None, detail)))
                 continue
             try:
@@ -229,7 +242,9 @@ class Intake:
                 refused.append((number, index, raw, explain_refusal(raw, one)))
         return len(elements)
 
-    def _exact_bytes(self, number: int, index: int, value: bytes, raws: dict[int, list[msgspec.Raw]]) -> bytes:
+    def _exact_bytes(
+        self, number: int, index: int, value: bytes, raws: dict[int, Sequence[msgspec.Raw | bytes]]
+    ) -> bytes:
         """The bytes of one element as they came; an array that decoded at once is split only now."""
         if value.lstrip(b" \t\r\n")[:1] != b"[":
             return value
@@ -244,8 +259,8 @@ class Intake:
     ) -> tuple[list[int], list[int]]:
         """Ingestion time and source-partition mark of each record, advancing the marks."""
         newest_time: dict[int, int] = {}
-        for (number, _), time_ms in zip(places, times_ms, strict=True):
-            if records[number].timestamp_ms is None:
+        if any(record.timestamp_ms is None for record in records):
+            for (number, _), time_ms in zip(places, times_ms, strict=True):
                 newest_time[number] = max(newest_time.get(number, time_ms), time_ms)
         ingested: list[int] = []
         marks: list[int] = []
@@ -274,39 +289,27 @@ class Intake:
         places: Sequence[tuple[int, int]],
     ) -> tuple[dict[str, Any], dict[int, Refusal], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Columns of all messages, the refusals by row, and which rows are quiet."""
-        count = len(messages)
         refusals: dict[int, Refusal] = {}
-        columns: dict[str, list[Any]] = {
-            name: []
-            for name in (
-                "source", "report_id", "witness", "asset_id", "address", "text", "category", "key_hi", "key_lo"
-            )
-        }  # fmt: skip
-        lon = np.full(count, np.nan)
-        lat = np.full(count, np.nan)
-        accuracy_m = np.zeros(count)
-        crs = np.zeros(count, np.int8)
-        quiet = np.zeros(count, bool)
+        reads: list[_Read] = []
+        digests: list[bytes] = []
         for row, message in enumerate(messages):
             read = _READERS[type(message)](self, message)
             if isinstance(read, Refusal):
                 refusals[row] = read
                 read = _NOTHING
-            columns["source"].append(read.source)
-            columns["report_id"].append(message.id)
-            columns["witness"].append(read.witness)
-            columns["asset_id"].append(read.asset_id or "")
-            columns["address"].append(read.address)
-            columns["text"].append(read.text)
-            columns["category"].append(read.category)
-            quiet[row] = read.quiet
-            lon[row], lat[row], accuracy_m[row] = read.lon, read.lat, read.accuracy_m
-            crs[row] = read.crs
-            digest = hashlib.blake2b(
-                f"{SOURCES[read.source]}\0{message.platform or ''}\0{message.id}".encode(), digest_size=16
-            ).digest()
-            columns["key_hi"].append(int.from_bytes(digest[:8]))
-            columns["key_lo"].append(int.from_bytes(digest[8:]))
+            reads.append(read)
+            # The lengths keep a platform and an id that run into one another apart from another such pair.
+            platform = message.platform or ""
+            name = f"{SOURCES[read.source]}\0{len(platform)}\0{platform}\0{message.id}"
+            digests.append(hashlib.blake2b(name.encode(), digest_size=16).digest())
+        columns: dict[str, Any] = {name: [read[at] for read in reads] for at, name in enumerate(_Read._fields)}
+        columns["report_id"] = [message.id for message in messages]
+        keys = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
+        columns["key_hi"], columns["key_lo"] = keys[:, 0], keys[:, 1]
+        lon, lat, accuracy_m = (np.array(columns.pop(name), np.float64) for name in ("lon", "lat", "accuracy_m"))
+        category = np.asarray(columns["category"], np.int32)
+        crs = np.asarray(columns.pop("crs"), np.int8)
+        quiet = np.asarray(columns.pop("quiet"), np.bool_)
 
         for number, name in enumerate(CRS):
             rows = np.flatnonzero((crs == number) & ~np.isnan(lon))
@@ -315,49 +318,49 @@ class Intake:
 
         ahead_ms = time_ms - ingested_ms
         for row in np.flatnonzero(ahead_ms > self.limits.future_s * 1000).tolist():
-            detail = f"{ahead_ms[row] / 1000:.0f} s after its ingestion, at most {self.limits.future_s}"
+            detail = f"{ahead_ms[row] / 1000:,.0f} s after its ingestion, at most {self.limits.future_s:,}"
             refusals.setdefault(row, Refusal(Reason.FUTURE_TIME, "time", detail))
         for row in np.flatnonzero(-ahead_ms > self.limits.too_old_s * 1000).tolist():
-            detail = f"{-ahead_ms[row] / 1000:.0f} s before its ingestion, at most {self.limits.too_old_s}"
+            detail = f"{-ahead_ms[row] / 1000:,.0f} s before its ingestion, at most {self.limits.too_old_s:,}"
             refusals.setdefault(row, Refusal(Reason.TOO_OLD, "time", detail))
-        for row in np.flatnonzero(np.asarray(columns["category"], np.int64) == _UNKNOWN).tolist():
-            if row not in refusals and not quiet[row]:
+        for row in np.flatnonzero((category == _UNKNOWN) & ~quiet).tolist():
+            if row not in refusals:
                 source = SOURCES[columns["source"][row]]
                 label = getattr(messages[row], _LABEL_FIELD[source])
-                detail = f"{label!r} is no label of {source} in the catalogue"
+                detail = f"{_shown(label)} is no label of {source} in the catalogue"
                 refusals[row] = Refusal(Reason.UNKNOWN_CATEGORY, _LABEL_FIELD[source], detail)
 
-        cell = np.full(count, -1, np.int32)
+        cell = np.full(len(messages), -1, np.int32)
         placed = np.flatnonzero(~np.isnan(lon))
         cell[placed] = self.pack.grid.locate(lon[placed], lat[placed])
-        for row in placed[cell[placed] < 0].tolist():
-            if row not in refusals:
-                refusals[row] = Refusal(
-                    Reason.OUTSIDE_CITY, "lon", self._where_outside(float(lon[row]), float(lat[row]))
-                )
+        outside = placed[cell[placed] < 0]
+        for row, detail in zip(outside.tolist(), self._where_outside(lon[outside], lat[outside]), strict=True):
+            refusals.setdefault(row, Refusal(Reason.OUTSIDE_CITY, "lon", detail))
 
         with np.errstate(invalid="ignore"):
-            columns["lon_e7"] = np.where(np.isnan(lon), NO_POSITION, np.rint(lon * 1e7)).astype(np.int32)  # type: ignore[assignment]
-            columns["lat_e7"] = np.where(np.isnan(lat), NO_POSITION, np.rint(lat * 1e7)).astype(np.int32)  # type: ignore[assignment]
-        columns["accuracy_cm"] = np.rint(accuracy_m * 100).astype(np.int32)  # type: ignore[assignment]
-        columns["cell"] = cell  # type: ignore[assignment]
-        columns["time_ms"] = time_ms  # type: ignore[assignment]
+            columns["lon_e7"] = np.where(np.isnan(lon), NO_POSITION, np.rint(lon * 1e7)).astype(np.int32)
+            columns["lat_e7"] = np.where(np.isnan(lat), NO_POSITION, np.rint(lat * 1e7)).astype(np.int32)
+        columns["accuracy_cm"] = np.rint(accuracy_m * 100).astype(np.int32)
+        columns["cell"] = cell
+        columns["time_ms"] = time_ms
         columns["partition"] = [records[number].partition for number, _ in places]
         columns["offset"] = [records[number].offset for number, _ in places]
         columns["index"] = [index for _, index in places]
         return columns, refusals, quiet
 
-    def _where_outside(self, lon: float, lat: float) -> str:
-        detail = f"{lon:.6f}, {lat:.6f} (WGS-84) lies in no cell of {self.pack.name}"
-        if -90 <= lon <= 90 and self.pack.grid.locate(np.array([lat]), np.array([lon]))[0] >= 0:
-            detail += "; with lon and lat swapped it would"
-        return detail
+    def _where_outside(self, lon: _Floats, lat: _Floats) -> list[str]:
+        swapped = self.pack.grid.locate(lat, np.where(np.abs(lon) <= 90, lon, np.nan)) >= 0
+        return [
+            f"{x:.6f}, {y:.6f} (WGS-84) lies in no cell of {self.pack.name}"
+            + ("; with lon and lat swapped it would" if is_swapped else "")
+            for x, y, is_swapped in zip(lon.tolist(), lat.tolist(), swapped.tolist(), strict=True)
+        ]
 
     # ---------------------------------------------------------------------------------------- the four sources
 
     def _read_iot(self, message: IotMessage) -> _Read | Refusal:
         if message.state not in (None, "raised", "cleared"):
-            return Refusal(Reason.OUT_OF_RANGE, "state", f"{message.state!r} is neither raised nor cleared")
+            return Refusal(Reason.OUT_OF_RANGE, "state", f"{_shown(message.state)} is neither raised nor cleared")
         if message.alarm is None:
             if message.metric is None:
                 return Refusal(Reason.MISSING_FIELD, "alarm", "neither an alarm nor a metric with its value")
@@ -370,55 +373,61 @@ class Intake:
         return self._read("video", message, message.event_type, message.camera_id)
 
     def _read_hotline(self, message: HotlineMessage) -> _Read | Refusal:
-        return self._read("hotline", message, message.category, None)
+        return self._read("hotline", message, message.category, None, message.address, message.text)
 
     def _read_patrol(self, message: PatrolMessage) -> _Read | Refusal:
-        return self._read("patrol", message, message.category, None)
+        return self._read("patrol", message, message.category, None, message.address, message.text)
 
     def _read(
-        self, source: str, message: Any, label: str | None, device_id: str | None, *, quiet: bool = False
+        self,
+        source: str,
+        message: SourceMessage,
+        label: str | None,
+        device_id: str | None,
+        address: str | None = None,
+        text: str | None = None,
+        *,
+        quiet: bool = False,
     ) -> _Read | Refusal:
         """What all sources share: datum, position, accuracy, category, witness."""
-        entry = self.pack.sources[source]
-        crs_name = message.crs or entry.crs
-        crs = self._crs_number.get(crs_name)
-        if crs is None:
-            return Refusal(Reason.UNSUPPORTED_CRS, "crs", f"{crs_name[:32]!r} is none of {', '.join(CRS)}")
-        lon, lat, accuracy_m = message.lon, message.lat, message.accuracy_m
+        rules = self._sources[source]
+        crs = rules.crs if message.crs is None else _CRS_NUMBER.get(message.crs, -1)
+        if crs < 0:
+            return Refusal(Reason.UNSUPPORTED_CRS, "crs", f"{_shown(message.crs)} is none of {', '.join(CRS)}")
+        lon, lat, accuracy_m, asset_id = message.lon, message.lat, message.accuracy_m, message.asset_id
         if (lon is None) != (lat is None):
             missing, given = ("lon", "lat") if lon is None else ("lat", "lon")
             return Refusal(Reason.MISSING_FIELD, missing, f"{given} without {missing}")
-        device = self.pack.devices.get(device_id) if device_id is not None else None
-        asset_id = message.asset_id
-        if device is not None:
-            asset_id = asset_id or device.asset_id
-            accuracy_m = device.accuracy_m if accuracy_m is None else accuracy_m
-            if lon is None:
-                lon, lat, crs = device.lon, device.lat, 0  # the registry is in WGS-84 once read
-        if lon is None and device_id is not None:
-            detail = f"{device_id!r} is not in devices.csv and the message has no position"
-            return Refusal(Reason.UNKNOWN_DEVICE, _DEVICE_FIELD[source], detail)
-        category = _UNKNOWN if label is None else self.pack.category_of(source, label)
-        if category == _UNKNOWN and label is not None and entry.fallback_category is not None:
-            category = self.pack.category_index(entry.fallback_category)
-        address = getattr(message, "address", None)
-        text = getattr(message, "text", None)
+        if device_id is not None:
+            device = self.pack.devices.get(device_id)
+            if device is not None:
+                asset_id = asset_id or device.asset_id
+                accuracy_m = device.accuracy_m if accuracy_m is None else accuracy_m
+                if lon is None:
+                    lon, lat, crs = device.lon, device.lat, 0  # the registry is in WGS-84 once read
+            elif lon is None:
+                detail = f"{_shown(device_id)} is not in devices.csv and the message has no position"
+                return Refusal(Reason.UNKNOWN_DEVICE, _DEVICE_FIELD[source], detail)
+        category = _UNKNOWN
+        if label is not None:
+            category = self.pack.category_of(source, label)
+            if category == _UNKNOWN:
+                category = rules.fallback
         return _Read(
-            SOURCES.index(source),
+            rules.number,
             category,
             np.nan if lon is None else lon,
             np.nan if lat is None else lat,
             crs,
-            entry.accuracy_m if accuracy_m is None else accuracy_m,
-            self._witness(source, message),
-            asset_id,
-            mask_text(address[:_MAX_TEXT]) if address else "",
-            mask_text(text[:_MAX_TEXT]) if text else "",
+            rules.entry.accuracy_m if accuracy_m is None else accuracy_m,
+            self._witness(rules.entry.witness, message),
+            asset_id or "",
+            mask_beginning(address, _MAX_TEXT) if address else "",
+            mask_beginning(text, _MAX_TEXT) if text else "",
             quiet,
         )
 
-    def _witness(self, source: str, message: Any) -> str:
-        name = self.pack.sources[source].witness
+    def _witness(self, name: str | None, message: SourceMessage) -> str:
         who = getattr(message, name, None) if name else None
         if not who:
             return ""
@@ -426,6 +435,7 @@ class Intake:
 
 
 _UNKNOWN = -1
+_CRS_NUMBER = {name: number for number, name in enumerate(CRS)}
 _DEVICE_FIELD = {"iot": "device_id", "video": "camera_id"}
 _LABEL_FIELD = {"iot": "alarm", "video": "event_type", "hotline": "category", "patrol": "category"}
 
@@ -440,13 +450,29 @@ class _Read(NamedTuple):
     crs: int
     accuracy_m: float
     witness: str
-    asset_id: str | None
+    asset_id: str
     address: str
     text: str
     quiet: bool
 
 
-_NOTHING = _Read(0, _UNKNOWN, np.nan, np.nan, 0, 0.0, "", None, "", "", False)
+_NOTHING = _Read(0, _UNKNOWN, np.nan, np.nan, 0, 0.0, "", "", "", "", False)
+
+
+class _SourceRules(NamedTuple):
+    """What the pack says of a source, looked up once."""
+
+    number: int
+    entry: SourceEntry
+    crs: int
+    fallback: int
+
+
+def _source_rules(pack: CityPack, source: str) -> _SourceRules:
+    entry = pack.sources[source]
+    fallback = _UNKNOWN if entry.fallback_category is None else pack.category_index(entry.fallback_category)
+    return _SourceRules(SOURCES.index(source), entry, _CRS_NUMBER[entry.crs], fallback)
+
 
 _READERS: dict[type[SourceMessage], Callable[[Intake, Any], _Read | Refusal]] = {
     IotMessage: Intake._read_iot,
@@ -454,6 +480,38 @@ _READERS: dict[type[SourceMessage], Callable[[Intake, Any], _Read | Refusal]] = 
     HotlineMessage: Intake._read_hotline,
     PatrolMessage: Intake._read_patrol,
 }
+
+
+# Strings whole, so that what looks like structure inside them is none.
+_STRUCTURE = re.compile(rb'"(?:[^"\\\\]+|\\\\.)*"|[][{},]', re.DOTALL)
+
+
+def _split_array(value: bytes) -> list[bytes] | None:
+    """The elements of a JSON array that nests too deeply for the decoder; None if its brackets do not match."""
+    if value.count(b"[") + value.count(b"{") > _MAX_BRACKETS:
+        return None
+    elements: list[bytes] = []
+    depth = start = 0
+    for token in _STRUCTURE.finditer(value):
+        mark = value[token.start() : token.start() + 1]
+        if mark in (b"[", b"{"):
+            depth += 1
+            if depth == 1:
+                start = token.end()
+        elif mark in (b"]", b"}"):
+            depth -= 1
+            if depth == 0:
+                elements.append(value[start : token.start()].strip())
+                return elements if all(elements) and not value[token.end() :].strip() else None
+        elif mark == b"," and depth == 1:
+            elements.append(value[start : token.start()].strip())
+            start = token.end()
+    return None
+
+
+def _shown(value: str | None) -> str:
+    """A wrong value in a refusal: at most its beginning, without anybody's number."""
+    return repr(None if value is None else mask_beginning(value, _MAX_SHOWN))
 
 
 def _dead_letter(record: SourceRecord, index: int, value: bytes, refusal: Refusal, ingested_ms: int) -> DeadLetter:

@@ -13,15 +13,35 @@ import re
 TEST_KEY = b"citybrain test key, not for a city"
 """The stated key of `demo` and `replay`; `worker` refuses it."""
 
+# Most texts hold no seven digits in a row, however they are spaced; they need no closer look.
+_SUSPECT = re.compile(r"\d(?:[-\s().·\u2010-\u2015]{0,2}\d){6}")
 # Longest first: a mobile number is also a run inside an identity card's digits.
 _ID_CARD = re.compile(r"(?<!\d)([1-9]\d{5})(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])\d{3}([\dXx])(?!\d)")
-_MOBILE = re.compile(r"(?<!\d)((?:\+?86[- ]?)?1[3-9]\d)[- ]?\d{4}[- ]?(\d{4})(?!\d)")
-_LANDLINE = re.compile(r"(?<!\d)(0\d{2,3})[- ]?\d{3,4}(\d{4})(?!\d)")
-_PLATE = re.compile(
-    r"([京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-HJ-NP-Z])[·• ]?"
-    r"[A-HJ-NP-Z0-9]{3,4}([A-HJ-NP-Z0-9]{2})"
+# Spaces and dashes stand anywhere, dots only between the usual groups: 131.12345678 is a longitude.
+_GAP = r"[-\s\u2010-\u2015]?"
+_MOBILE = re.compile(
+    rf"(?<!\d)((?:\+?86{_GAP})?1{_GAP}[3-9]{_GAP}\d)(?:{_GAP}\d){{4}}{_GAP}(\d(?:{_GAP}\d){{3}})(?!\d)"
 )
-_FULL_WIDTH = str.maketrans("\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19\uff0b\uff0d", "0123456789+-")
+_DOTTED = re.compile(r"(?<!\d)(1[3-9]\d)[.·]\d{4}[.·](\d{4})(?!\d)")
+_LANDLINE = re.compile(rf"(?<!\d)(0\d{{2,3}}\)?){_GAP}\d{{3,4}}{_GAP}(\d{{4}})(?!\d)")
+# Whatever else is long: local numbers without an area code, bank cards, numbers run into one another.  A fraction is
+# spared, for that is a coordinate.
+_LONG = re.compile(r"(?<!\d)(?<!\d\.)\d{7,}")
+_PLATE = re.compile(
+    r"([京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使][A-HJ-NP-Z])[·•.\s-]?"
+    r"[A-HJ-NP-Z0-9]{3,4}([A-HJ-NP-Z0-9]{2}|[A-HJ-NP-Z0-9][挂学警港澳领])",
+    re.IGNORECASE,
+)
+# Digits, letters, plus, minus, full stop and brackets as Chinese keyboards also write them.
+_FULL_WIDTH = {
+    ord(character) + 0xFEE0: character
+    for character in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz()+-."
+}
+_PHONE_ALONE = re.compile(r"\s*(?:tel:)?[\d\s()+.·/\u2010-\u2015-]+", re.IGNORECASE)
+_IN_NUMBERS = (
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz +-.·•()\u2010\u2011\u2012\u2013\u2014\u2015"
+)
+_LONGEST_NUMBER = 40
 
 
 class CallerHasher:
@@ -34,27 +54,61 @@ class CallerHasher:
 
     def hash(self, caller: str) -> str:
         """32 hex digits; the same for the same number however it is spaced, prefixed or widened."""
-        digits = re.sub(r"\D", "", caller.translate(_FULL_WIDTH))
-        if len(digits) == 13 and digits.startswith("86"):
-            digits = digits[2:]
         mac = self._mac.copy()
-        mac.update((digits or caller).encode())
+        mac.update(_canonical(caller).encode())
         return mac.hexdigest()[:32]
+
+
+def _canonical(caller: str) -> str:
+    """A phone number as eleven digits or so, with the area code's zero and without the country; anything else as is."""
+    text = caller.translate(_FULL_WIDTH)
+    digits = re.sub(r"\D", "", text)
+    # What merely contains digits is a name or an account: those of `WX-1` and `QQ-1` are not one caller.
+    if not digits or not _PHONE_ALONE.fullmatch(text):
+        return caller.strip()
+    digits = digits.removeprefix("00") if digits.startswith("0086") else digits
+    if len(digits) > 11 and digits.startswith("86"):
+        digits = digits.removeprefix("86").removeprefix("0")
+        if not re.fullmatch(r"1[3-9]\d{9}", digits):
+            digits = "0" + digits
+    # No area code begins with 013 to 019, so that zero was dialled to reach another city's mobile.
+    return digits.removeprefix("0") if re.fullmatch(r"01[3-9]\d{9}", digits) else digits
 
 
 def mask_text(text: str) -> str:
     """The text with phone numbers, identity cards and number plates masked: `138****5678`.
 
-    Names of persons cannot be told from other words by a pattern and are not masked; a text therefore never leaves
-    the internal topics.
+    Any other run of seven or more digits is masked too, for it may be a local number.  Names of persons cannot be told
+    from other words by a pattern and are not masked; a text therefore never leaves the internal topics.
 
     >>> mask_text("联系13812345678,车牌晋C12345")
     '联系138****5678,车牌晋C***45'
     """
-    if text.isascii() and not any(character.isdigit() for character in text):
-        return text
-    text = text.translate(_FULL_WIDTH)
-    text = _ID_CARD.sub(r"\1********\2", text)
-    text = _MOBILE.sub(r"\1****\2", text)
-    text = _LANDLINE.sub(r"\1****\2", text)
-    return _PLATE.sub(r"\1***\2", text)
+    is_ascii = text.isascii()
+    if not is_ascii:
+        text = text.translate(_FULL_WIDTH)
+    if _SUSPECT.search(text):
+        text = _ID_CARD.sub(r"\1********\2", text)
+        text = _MOBILE.sub(r"\1****\2", text)
+        text = _DOTTED.sub(r"\1****\2", text)
+        text = _LANDLINE.sub(r"\1****\2", text)
+        text = _LONG.sub(_mask_run, text)
+    return text if is_ascii else _PLATE.sub(r"\1***\2", text)
+
+
+def mask_beginning(text: str, length: int, *, is_cut: bool = False) -> str:
+    """At most the first ``length`` characters of the masked text.
+
+    Masked before it is cut: half a number is no number to a pattern, and ten digits of eleven name a caller.
+    ``is_cut``: the text itself is the beginning of a longer one.  A number at the place of a cut is left out.
+    """
+    looked_at = text[: 2 * length]
+    if is_cut or len(looked_at) < len(text):
+        looked_at = looked_at.translate(_FULL_WIDTH)
+        looked_at = looked_at[:-_LONGEST_NUMBER] + looked_at[-_LONGEST_NUMBER:].rstrip(_IN_NUMBERS)
+    return mask_text(looked_at)[:length]
+
+
+def _mask_run(run: re.Match[str]) -> str:
+    digits = run[0]
+    return f"{digits[:3]}****{digits[-4:] if len(digits) >= 11 else ''}"

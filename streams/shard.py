@@ -9,13 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.blocks import Block, Mark
-from streams.dedupe import NOT_AN_EVENT, OUTCOMES, REDELIVERED, REPEAT, Decided, Dedupe, DedupeRules
+from streams.dedupe import LATE, NOT_AN_EVENT, OUTCOMES, REDELIVERED, REPEAT, Decided, Dedupe, DedupeRules
 from streams.messages import (
     SOURCE_OF_TOPIC,
     SOURCES,
@@ -71,7 +71,7 @@ class Shard:
         self.dedupe = Dedupe(rules, one_clock=one_clock)
         self._tells = tells
         self._pack_versions: list[str] = []
-        self._codes = [_codes_of(pack, cell) for cell in range(len(pack.grid))]
+        self._codes: dict[int, _Codes] = {-1: _Codes(None, None, None, None)}
         # First and latest report of each incident, by row; texts do not fit the core's columns.
         self._first: list[Evidence] = []
         self._latest: list[Evidence | None] = []
@@ -149,25 +149,41 @@ class Shard:
 
     # ------------------------------------------------------------------------------------------------- outputs
 
-    def _incident_id(self, incident: Any) -> str:
-        group = self.pack.categories[incident["category"]].group
-        return f"{self.pack.code}-{group}-{int(incident['key_hi']):016x}{int(incident['key_lo']):016x}"
+    def _incident_ids(self, rows: npt.NDArray[np.void]) -> list[str]:
+        return [
+            f"{self.pack.code}-{self.pack.categories[category].group}-{hi:016x}{lo:016x}"
+            for category, hi, lo in zip(
+                rows["category"].tolist(), rows["key_hi"].tolist(), rows["key_lo"].tolist(), strict=True
+            )
+        ]
 
     def _incidents(self, rows: npt.NDArray[np.void], evidence: list[list[Evidence]]) -> list[Incident]:
         opened, first, last, updated = (
             _rfc3339(rows[name]) for name in ("opened_ms", "first_ms", "last_ms", "updated_ms")
         )
+        numbers = zip(
+            *(
+                rows[name].tolist()
+                for name in (
+                    "version", "category", "cell", "lon_e7", "lat_e7", "accuracy_cm",
+                    "report_count", "repeat_count", "by_source", "pack",
+                )
+            ),
+            strict=True,
+        )  # fmt: skip
+        ids = self._incident_ids(rows)
         made = []
-        for i, row in enumerate(rows):
-            category = self.pack.categories[row["category"]]
-            cell = int(row["cell"])
-            codes = self._codes[cell] if cell >= 0 else _NOWHERE
-            placed = row["lon_e7"] != NO_POSITION
+        for i, (version, kind, cell, lon_e7, lat_e7, accuracy_cm, reports, repeats, by_source, pack) in enumerate(
+            numbers
+        ):
+            category = self.pack.categories[kind]
+            codes = self._codes_of(cell)
+            placed = lon_e7 != NO_POSITION
             made.append(
                 Incident(
-                    incident_id=self._incident_id(row),
-                    version=int(row["version"]),
-                    status=Status.OPEN.value,
+                    incident_id=ids[i],
+                    version=version,
+                    status=_OPEN,
                     category=category.code,
                     category_name=category.name,
                     priority=category.priority,
@@ -176,32 +192,34 @@ class Shard:
                     community_code=codes.community_code,
                     street_code=codes.street_code,
                     county_code=codes.county_code,
-                    lon=int(row["lon_e7"]) / 1e7 if placed else None,
-                    lat=int(row["lat_e7"]) / 1e7 if placed else None,
-                    accuracy_m=int(row["accuracy_cm"]) / 100 if placed else None,
+                    lon=lon_e7 / 1e7 if placed else None,
+                    lat=lat_e7 / 1e7 if placed else None,
+                    accuracy_m=accuracy_cm / 100 if placed else None,
                     opened_at=opened[i],
                     first_report_at=first[i],
                     last_report_at=last[i],
                     updated_at=updated[i],
-                    report_count=int(row["report_count"]),
-                    repeat_count=int(row["repeat_count"]),
-                    sources={
-                        source: count for source, count in zip(SOURCES, row["by_source"].tolist(), strict=True) if count
-                    },
-                    pack_version=self._pack_versions[row["pack"]],
+                    report_count=reports,
+                    repeat_count=repeats,
+                    sources={source: count for source, count in zip(SOURCES, by_source, strict=True) if count},
+                    pack_version=self._pack_versions[pack],
                     evidence=evidence[i],
                 )
             )
         return made
 
+    def _codes_of(self, cell: int) -> _Codes:
+        codes = self._codes.get(cell)
+        if codes is None:
+            codes = self._codes[cell] = _codes_of(self.pack, cell)
+        return codes
+
     def _assignments(self, reports: LocatedReports, decided: Decided, rows: npt.NDArray[np.int64]) -> list[Assignment]:
         took = reports.take(rows)
         incident_rows = decided.incident[rows].tolist()
-        ids = {
-            number: self._incident_id(self.dedupe.incidents[number])
-            for number in {*incident_rows, *decided.runner_up[rows].tolist()}
-            if number >= 0
-        }
+        numbers = np.unique(np.concatenate([decided.incident[rows], decided.runner_up[rows]]))
+        numbers = numbers[numbers >= 0]
+        ids = dict(zip(numbers.tolist(), self._incident_ids(self.dedupe.incidents[numbers]), strict=True))
         event_time = _rfc3339(took.time_ms)
         categories = [self.pack.categories[number] for number in took.category.tolist()]
         category_of_incident = self.dedupe.incidents["category"][decided.incident[rows]].tolist()
@@ -249,7 +267,7 @@ class Shard:
                         )
                 elif reports.lon_e7[row] == NO_POSITION:
                     why = Why(rule="no_position")
-                if OUTCOMES[outcome] == "late":
+                if outcome == LATE:
                     why.late_s = round(int(decided.behind_ms[row]) / 1000, 1)
                     why.found = matched
             made.append(
@@ -260,7 +278,7 @@ class Shard:
                     report_id=report_id,
                     event_time=event_time[i],
                     incident_id=ids.get(incident),
-                    outcome=OUTCOMES[outcome].value,
+                    outcome=_OUTCOME_WORDS[outcome],
                     score=score,
                     distance_m=distance_m,
                     gap_s=gap_s,
@@ -271,7 +289,8 @@ class Shard:
         return made
 
 
-_NOWHERE = _Codes(None, None, None, None)
+_OUTCOME_WORDS = [outcome.value for outcome in OUTCOMES]
+_OPEN = Status.OPEN.value
 
 
 def _score(cm2: int, allowed_cm: int) -> int:

@@ -1,0 +1,228 @@
+"""A small invented city for tests: its pack, made in memory, and a :class:`City` to which scenarios report.
+
+The city is a square in open sea off Ghana, across the equator and the prime meridian, so longitudes and latitudes have
+both signs.  Two counties; the western one is divided to the last cell, the eastern one is not divided at all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.blocks import decode_block, encode_blocks
+from streams.dedupe import DedupeRules
+from streams.intake import Intake, SourceRecord
+from streams.messages import TOPIC_OF_SOURCE, Incident
+from streams.pack import CityPack, parse_pack
+from streams.shard import Shard
+
+KEY = b"a key of these tests"
+DAY_MS = 1_772_323_200_000
+"""2026-03-01T00:00:00Z, the day on which scenarios happen."""
+METERS_A_DEGREE = 110_574.276, 111_319.491
+"""Of latitude and of longitude, at the equator (WGS-84)."""
+
+CITY_TOML = """\
+name = "试验市"
+code = "990100"
+timezone = "Asia/Shanghai"
+levels = ["county", "street", "community", "grid"]
+[source.iot]
+accuracy_m = 5
+[source.video]
+accuracy_m = 50
+[source.hotline]
+accuracy_m = 100
+witness = "caller"
+[source.patrol]
+accuracy_m = 10
+fallback_category = "other"
+"""
+
+CATALOGUE_TOML = """\
+[[category]]
+code = "manhole"
+name = "井盖缺失"
+group = "covers"
+radius_m = 40
+window_s = 3600
+accuracy_cap_m = 10
+reopen_s = 3600
+priority = 1
+department = "排水处"
+[category.labels]
+iot = ["cover_open"]
+video = ["manhole_open"]
+hotline = ["井盖"]
+
+[[category]]
+code = "cover-noise"
+name = "井盖异响"
+group = "covers"
+radius_m = 20
+window_s = 7200
+accuracy_cap_m = 0
+priority = 3
+department = "排水处"
+
+[[category]]
+code = "street-light"
+name = "路灯不亮"
+group = "lights"
+radius_m = 60
+window_s = 86400
+priority = 3
+department = "照明处"
+
+[[category]]
+code = "question"
+name = "咨询"
+group = "covers"
+event = false
+
+[[category]]
+code = "other"
+name = "其他"
+group = "other"
+radius_m = 30
+window_s = 600
+"""
+
+DEVICES_CSV = """\
+id,kind,lon,lat,crs,accuracy_m,asset_id,expected_interval_s
+cover-1,manhole_cover,-0.001,0.001,,3,C-1,3600
+cam-1,camera,-0.002,0.001,,40,,
+"""
+
+
+def _cell(code: str, level: str, parent: str | None, west: float, south: float, east: float, north: float) -> Any:
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    properties = {"code": code, "level": level, "parent": parent, "name": code}
+    return {"type": "Feature", "properties": properties, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+
+
+def _grid(size_deg: float, middle: tuple[float, float]) -> str:
+    x, y = middle
+    s = size_deg
+    cells = [
+        _cell("990101", "county", None, x - s, y - s, x, y + s),
+        _cell("990101001", "street", "990101", x - s, y - s, x, y + s),
+        _cell("990101001001", "community", "990101001", x - s, y - s, x, y + s),
+        _cell("990101001001001", "grid", "990101001001", x - s, y - s, x, y),
+        _cell("990101001001002", "grid", "990101001001", x - s, y, x, y + s),
+        _cell("990102", "county", None, x, y - s, x + s, y + s),
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": cells})
+
+
+def make_pack(
+    *,
+    city: str = CITY_TOML,
+    catalogue: str = CATALOGUE_TOML,
+    size_deg: float = 0.05,
+    middle: tuple[float, float] = (0.0, 0.0),
+) -> CityPack:
+    """The pack of the small city; ``middle`` puts the square elsewhere on Earth (the devices stay)."""
+    texts = {
+        "city.toml": city,
+        "grid.geojson": _grid(size_deg, middle),
+        "catalogue.toml": catalogue,
+        "devices.csv": DEVICES_CSV if middle == (0.0, 0.0) else DEVICES_CSV.split("\n")[0] + "\n",
+        "places.csv": "name,aliases,lon,lat,crs,accuracy_m,grid_code\n",
+    }
+    return parse_pack({name: text.encode() for name, text in texts.items()})
+
+
+def at_ms(clock: str) -> int:
+    """``mm:ss``, ``hh:mm:ss`` or ``d hh:mm:ss`` of the scenario as Unix milliseconds."""
+    days, _, rest = clock.rpartition(" ")
+    parts = [int(part) for part in rest.split(":")]
+    seconds = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+    return DAY_MS + (int(days or 0) * 86_400 + seconds) * 1000
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a scenario expects of one incident."""
+
+    category: str
+    opened_ms: int
+    sources: tuple[str, ...]
+    reports: int
+    repeats: int = 0
+
+
+def opened(category: str, *, at: str, sources: list[str], reports: int | None = None, repeats: int = 0) -> Seen:
+    """An incident of the category, opened then, to which each of the sources has reported (once, unless told)."""
+    return Seen(category, at_ms(at), tuple(sorted(sources)), len(sources) if reports is None else reports, repeats)
+
+
+@dataclass
+class City:
+    """A city to which sources report, in order, through intake, encoded blocks and one shard."""
+
+    pack: CityPack = field(default_factory=make_pack)
+    lateness_s: int = 600
+
+    def __post_init__(self) -> None:
+        self.intake = Intake(self.pack, KEY)
+        self.shard = Shard(self.pack, DedupeRules.from_pack(self.pack, lateness_s=self.lateness_s))
+        self.outcomes: list[str] = []
+        self.told: list[Incident] = []
+        self._number = 0
+
+    def report(
+        self,
+        *,
+        at: str,
+        source: str,
+        category: str,
+        where: tuple[float, float] | None = (0.0, 0.0),
+        report_id: str | None = None,
+        heard: str | None = None,
+        accuracy_m: float = 0,
+        **extra: Any,
+    ) -> str:
+        """Report something ``where`` metres east and north of the middle; returns the outcome.
+
+        ``heard``: when it reached us, if not at once.
+        """
+        self._number += 1
+        fields: dict[str, Any] = {"id": report_id or f"r{self._number}", "time": at_ms(at), "accuracy_m": accuracy_m}
+        if where is not None:
+            fields["lon"] = where[0] / METERS_A_DEGREE[1]
+            fields["lat"] = where[1] / METERS_A_DEGREE[0]
+        fields |= {
+            "iot": {"device_id": "d", "alarm": category},
+            "video": {"camera_id": "c", "event_type": category, "confidence": 0.9},
+            "hotline": {"category": category},
+            "patrol": {"worker_id": "w", "category": category},
+        }[source]
+        value = json.dumps(fields | extra, ensure_ascii=False).encode()
+        record = SourceRecord(TOPIC_OF_SOURCE[source], 0, self._number, at_ms(heard or at), None, value)
+        batch = self.intake.take([record])
+        if batch.dead_letters:
+            return batch.dead_letters[0].reason.value
+        for data in encode_blocks(self.pack, batch.reports):
+            decisions = self.shard.apply_block(decode_block(data, self.pack))
+            self.outcomes += [assignment.outcome for assignment in decisions.assignments]
+            self.told += decisions.incidents
+        self.shard.dedupe.check()
+        return self.outcomes[-1]
+
+    def incidents(self) -> list[Seen]:
+        """All incidents as they stand, in order of opening."""
+        rows = self.shard.dedupe.incidents[: self.shard.dedupe.count]
+        opened_ms = dict(zip(self.shard._incident_ids(rows), rows["opened_ms"].tolist(), strict=True))
+        seen = [
+            Seen(
+                incident.category,
+                opened_ms[incident.incident_id],
+                tuple(sorted(incident.sources)),
+                incident.report_count,
+                incident.repeat_count,
+            )
+            for incident in self.shard.incidents()
+        ]
+        return sorted(seen, key=lambda one: (one.opened_ms, one.category))

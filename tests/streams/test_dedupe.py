@@ -1,0 +1,397 @@
+"""The kernel decides what the definition decides: outcomes, incidents, runners-up, counts, and what it tells."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import numpy as np
+import pytest
+from city_scenario import make_pack
+from dedupe_definition import FIXED_POINT, Answer, Definition, Open, Row, Tick, scales
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from streams.dedupe import OUTCOMES, REDELIVERED, Decided, Dedupe, DedupeRules
+from streams.pack import CityPack
+from streams.reports import NO_POSITION, LocatedReports
+
+LATENESS_S = 600
+REMEMBER_S = 7200
+T0 = 1_772_323_200_000
+
+PACKS = {
+    "the equator": (make_pack(), (0, 0)),
+    "far north": (make_pack(middle=(25.0, 71.0)), (250_000_000, 710_000_000)),
+    "south-west": (make_pack(middle=(-70.0, -33.5)), (-700_000_000, -335_000_000)),
+}
+KINDS = {category.code: number for number, category in enumerate(PACKS["the equator"][0].categories)}
+MANHOLE = KINDS["manhole"]
+
+
+# ------------------------------------------------------------------------------------------- running the two of them
+
+
+def columns(rows: Sequence[Row]) -> LocatedReports:
+    texts = [""] * len(rows)
+    return LocatedReports.from_columns(
+        source=[row.source for row in rows],
+        partition=[row.partition for row in rows],
+        offset=[row.offset for row in rows],
+        index=[row.index for row in rows],
+        mark_ms=[row.mark_ms for row in rows],
+        ingested_ms=[row.ingested_ms for row in rows],
+        time_ms=[row.time_ms for row in rows],
+        lon_e7=[NO_POSITION if row.where is None else row.where[0] for row in rows],
+        lat_e7=[NO_POSITION if row.where is None else row.where[1] for row in rows],
+        accuracy_cm=[row.accuracy_cm for row in rows],
+        category=[row.category for row in rows],
+        cell=[0] * len(rows),
+        key_hi=[row.key[0] for row in rows],
+        key_lo=[row.key[1] for row in rows],
+        report_id=texts,
+        witness=texts,
+        asset_id=texts,
+        address=texts,
+        text=texts,
+    )
+
+
+def answers_of(decided: Decided) -> list[Answer]:
+    """The kernel's columns without what a match says, which :func:`assert_same_match` compares."""
+    words = [outcome.value for outcome in OUTCOMES] + ["redelivered"]
+    return [
+        Answer(words[outcome], None if incident < 0 else incident)
+        for outcome, incident in zip(decided.outcome.tolist(), decided.incident.tolist(), strict=True)
+    ]
+
+
+def assert_same_match(decided: Decided, row: int, answer: Answer) -> None:
+    if answer.outcome in ("redelivered", "repeat", "not_an_event"):
+        return
+    assert decided.behind_ms[row] == answer.behind_ms
+    assert decided.matched[row] == (answer.best is not None)
+    if answer.best is not None:
+        assert (decided.distance_cm2[row], decided.allowed_cm[row]) == (answer.best.cm2, answer.best.allowed_cm)
+        assert decided.gap_ms[row] == answer.gap_ms
+    if answer.runner_up is None:
+        assert decided.runner_up[row] == -1
+    else:
+        assert (decided.runner_up[row], decided.runner_up_cm2[row], decided.runner_up_allowed_cm[row]) == (
+            answer.runner_up.number,
+            answer.runner_up.cm2,
+            answer.runner_up.allowed_cm,
+        )
+
+
+def incident_of(row: np.void) -> Open:
+    placed = row["lon_e7"] != NO_POSITION
+    return Open(
+        (int(row["key_hi"]), int(row["key_lo"])),
+        int(row["category"]),
+        (int(row["lon_e7"]), int(row["lat_e7"])) if placed else None,
+        int(row["opened_ms"]),
+        int(row["first_ms"]),
+        int(row["last_ms"]),
+        int(row["updated_ms"]),
+        int(row["version"]),
+        int(row["report_count"]),
+        int(row["repeat_count"]),
+        tuple(row["by_source"].tolist()),
+    )
+
+
+def snapshots_due(
+    rows: Sequence[Row], answers: Sequence[Answer], states: Sequence[Open | None], before: Sequence[Open]
+) -> dict[int, list[tuple[int, Open | None]]]:
+    """By incident what a batch must tell, as (row, state after it): each opening, each first report of a further
+    source, and the last state."""
+    known = {(number, source) for number, one in enumerate(before) for source in range(4) if one.by_source[source]}
+    due: defaultdict[int, set[int]] = defaultdict(set)
+    last: dict[int, int] = {}
+    for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        if answer.incident is None or answer.outcome == "redelivered":
+            continue
+        last[answer.incident] = number
+        if answer.outcome != "repeat" and (answer.incident, row.source) not in known:
+            known.add((answer.incident, row.source))
+            due[answer.incident].add(number)
+    return {incident: [(n, states[n]) for n in sorted(due[incident] | {last[incident]})] for incident in last}
+
+
+def run_both(
+    pack: CityPack, steps: Sequence[Row | Tick], sizes: Iterable[int] = (), *, one_clock: bool = False
+) -> Dedupe:
+    """Feed both, the kernel in batches of the given sizes, and compare after each batch."""
+    rules = DedupeRules.from_pack(pack, lateness_s=LATENESS_S, remember_s=REMEMBER_S)
+    dedupe = Dedupe(rules, one_clock=one_clock)
+    oracle = Definition(pack, lateness_s=LATENESS_S, remember_s=REMEMBER_S, one_clock=one_clock)
+    sizes = iter(sizes)
+    for is_tick, part in groupby(steps, key=lambda step: isinstance(step, Tick)):
+        waiting = list(part)
+        if is_tick:
+            for tick in waiting:
+                dedupe.mark(tick.source, tick.partition, tick.newest_ms, tick.drained)
+                oracle.tick(tick)
+            assert dedupe.watermark_ms == oracle.watermark_ms
+            continue
+        while waiting:
+            size = next(sizes, len(waiting))
+            batch, waiting = waiting[:size], waiting[size:]
+            before = list(oracle.incidents)
+            answers, states = [], []
+            for row in batch:
+                answer = oracle.decide(row)
+                answers.append(answer)
+                states.append(None if answer.incident is None else oracle.incidents[answer.incident])
+            decided = dedupe.apply(columns(batch))
+            dedupe.check()
+            assert answers_of(decided) == [Answer(answer.outcome, answer.incident) for answer in answers]
+            for number, answer in enumerate(answers):
+                assert_same_match(decided, number, answer)
+            assert [incident_of(row) for row in dedupe.incidents[: dedupe.count]] == oracle.incidents
+            assert dedupe.watermark_ms == oracle.watermark_ms
+            told: defaultdict[int, list[tuple[int, Open]]] = defaultdict(list)
+            for at, incident, state in zip(
+                decided.snapshot_row.tolist(), decided.snapshot_incident.tolist(), decided.snapshots, strict=True
+            ):
+                told[incident].append((at, incident_of(state)))
+            assert dict(told) == snapshots_due(batch, answers, states, before)
+    return dedupe
+
+
+# ------------------------------------------------------------------------------------------------------- adversaries
+
+
+def step_e7(axis: int, centimetres: int, lat_e7: int) -> int:
+    """The largest offset along an axis (0 east, 1 north) that is measured as no more than so many centimetres."""
+    scale = scales(lat_e7)[axis]
+    return ((2 * centimetres + 1) * FIXED_POINT - 1) // (2 * scale)
+
+
+@st.composite
+def offsets(draw: st.DrawFn, pack: CityPack, lat_e7: int) -> tuple[int, int]:
+    """Offsets from the middle that lie on a radius, one step within or beyond it, on a square's border, or anywhere."""
+    rules = DedupeRules.from_pack(pack)
+    category = draw(st.sampled_from([KINDS["manhole"], KINDS["cover-noise"]]))
+    radius, cap = int(rules.radius_cm[category]), int(rules.accuracy_cap_cm[category])
+    reach = int(radius + draw(st.sampled_from([0, cap])))
+    group = int(rules.group[category])
+    kind = draw(st.sampled_from(["radius", "radius", "triangle", "square", "anywhere"]))
+    sign_x, sign_y = draw(st.sampled_from([(1, 1), (-1, 1), (1, -1), (-1, -1)]))
+    beyond = draw(st.integers(-1, 1))
+    if kind == "radius":
+        axis = draw(st.integers(0, 1))
+        far = sign_x * (step_e7(axis, reach, lat_e7) + beyond)
+        return (far, 0) if axis == 0 else (0, far)
+    if kind == "triangle":  # 3-4-5, exactly on the radius
+        x = step_e7(0, reach * 3 // 5, lat_e7)
+        y = step_e7(1, reach * 4 // 5, lat_e7)
+        return sign_x * (x + beyond), sign_y * y
+    if kind == "square":
+        side_x, side_y = 2 * int(rules.reach_lon_e7[group]), 2 * int(rules.reach_lat_e7[group])
+        return sign_x * side_x * draw(st.integers(0, 1)) + beyond, sign_y * side_y * draw(st.integers(0, 1)) + beyond
+    return draw(st.integers(-20_000, 20_000)), draw(st.integers(-20_000, 20_000))
+
+
+@st.composite
+def histories(draw: st.DrawFn, place: str) -> list[Row | Tick]:
+    """A short history of a small neighbourhood in which everything that can coincide does."""
+    pack, (lon, lat) = PACKS[place]
+    spots = [*draw(st.lists(offsets(pack, lat), min_size=1, max_size=4)), (0, 0)]
+    moments = [0, 1, 599_999, 600_000, 600_001, 3_599_999, 3_600_000, 3_600_001, 4_200_000, 7_200_000, 7_200_001]
+    keys = [(key_hi, key_lo) for key_hi in (0, 1, 2**63 + 5, 2**64 - 1) for key_lo in (0, 7, 2**64 - 1)]
+    steps: list[Row | Tick] = []
+    clock = 0
+    for number in range(draw(st.integers(1, 14))):
+        clock += draw(st.sampled_from([0, 0, 0, *moments]))
+        source, partition = draw(st.sampled_from([(0, 0), (2, 0), (2, 1), (3, 0)]))
+        if draw(st.integers(0, 9)) == 0:
+            steps.append(Tick(source, partition, T0 + clock, draw(st.booleans())))
+            continue
+        ingested = T0 + clock - draw(st.sampled_from([0, 0, 0, 1, 3_600_000, 7_200_000]))
+        x, y = draw(st.sampled_from(spots))
+        steps.append(
+            Row(
+                source,
+                partition,
+                draw(st.sampled_from([number, number, number, 3, 0])),
+                draw(st.integers(0, 1)),
+                ingested + draw(st.sampled_from([0, 0, 5])),
+                ingested,
+                T0 + clock - draw(st.sampled_from([0, 0, 0, *moments])),
+                None if draw(st.integers(0, 11)) == 0 else (lon + x, lat + y),
+                draw(st.sampled_from([0, 0, 999, 1000, 1001, 500_000])),
+                draw(
+                    st.sampled_from([MANHOLE, MANHOLE, KINDS["cover-noise"], KINDS["question"], KINDS["street-light"]])
+                ),
+                draw(st.sampled_from(keys)),
+            )
+        )
+    return steps
+
+
+def row(time_s: float = 0, *, key: int = 1, source: int = 2, where: tuple[int, int] | None = (0, 0), **changes) -> Row:
+    """A report that is heard at once; its number is its key, its offset and its id."""
+    at_ms = T0 + round(time_s * 1000)
+    fields = {
+        "source": source, "partition": 0, "offset": key, "index": 0, "mark_ms": at_ms, "ingested_ms": at_ms,
+        "time_ms": at_ms, "where": where, "accuracy_cm": 0, "category": MANHOLE, "key": (key, 0),
+    }  # fmt: skip
+    return Row(**(fields | changes))
+
+
+@pytest.mark.parametrize("place", PACKS)
+@settings(max_examples=100)
+@given(st.data())
+def test_the_kernel_agrees_with_the_definition(place, data):
+    """Squares, hashes and fixed-size tables are only shortcuts: the answers are those of the plain double loop."""
+    steps = data.draw(histories(place))
+    run_both(PACKS[place][0], steps, data.draw(st.lists(st.integers(1, 5), max_size=6)))
+
+
+@given(histories("the equator"), st.lists(st.integers(1, 5), max_size=6))
+def test_with_one_clock_all_partitions_share_a_mark(steps, sizes):
+    run_both(PACKS["the equator"][0], [step for step in steps if isinstance(step, Row)], sizes, one_clock=True)
+
+
+ON_THE_RADIUS = step_e7(1, 4000, 0)
+
+
+@pytest.mark.parametrize(
+    ("second", "outcome"),
+    [
+        pytest.param(row(1, key=2, where=(0, ON_THE_RADIUS)), "joined", id="exactly on the radius"),
+        pytest.param(row(1, key=2, where=(0, ON_THE_RADIUS + 1)), "opened", id="one step beyond it"),
+        pytest.param(row(1, key=2, where=(0, -ON_THE_RADIUS)), "joined", id="on the radius, to the south"),
+        pytest.param(row(1, key=2, where=(0, -ON_THE_RADIUS - 1)), "opened", id="beyond it, to the south"),
+        pytest.param(row(1, key=2, where=(0, ON_THE_RADIUS + 1), accuracy_cm=1), "joined", id="reached by accuracy"),
+        pytest.param(row(1, key=2, where=(0, step_e7(1, 5000, 0)), accuracy_cm=500_000), "joined", id="on the cap"),
+        pytest.param(row(1, key=2, where=(0, step_e7(1, 5000, 0) + 1), accuracy_cm=500_000), "opened", id="capped"),
+        pytest.param(row(3600, key=2), "joined", id="on the window's edge"),
+        pytest.param(row(3600.001, key=2), "opened", id="past the window"),
+        pytest.param(row(1, key=2, time_ms=T0 - 599_000), "joined", id="earlier, within the window"),
+        pytest.param(row(7200, key=2, time_ms=T0), "late", id="an hour late, found among what is held no more"),
+        pytest.param(row(1, key=2, where=None), "opened", id="no position"),
+        pytest.param(row(1, key=2, category=KINDS["street-light"]), "opened", id="another group"),
+        pytest.param(row(1, key=2, category=KINDS["cover-noise"]), "joined", id="another category of the group"),
+        pytest.param(row(1, key=2, category=KINDS["question"]), "not_an_event", id="a question"),
+        pytest.param(row(1, key=1, offset=2), "repeat", id="the same id at another offset"),
+        pytest.param(row(1, key=1, offset=1, index=1), "repeat", id="the same id in another element"),
+        pytest.param(row(1, key=1, offset=1, partition=1), "repeat", id="the same id in another partition"),
+        pytest.param(row(1, key=1, offset=0), "repeat", id="the same id at an earlier offset never applied"),
+        pytest.param(row(1, key=1, offset=1), "redelivered", id="the same origin"),
+        pytest.param(row(7201, key=1, offset=2), "opened", id="the same id after it was forgotten"),
+    ],
+)
+def test_what_becomes_of_a_second_report(second, outcome):
+    pack = PACKS["the equator"][0]
+    run_both(pack, [row(0), second], [1])
+    dedupe = Dedupe(DedupeRules.from_pack(pack, lateness_s=LATENESS_S, remember_s=REMEMBER_S))
+    assert answers_of(dedupe.apply(columns([row(0), second])))[1].outcome == outcome
+
+
+def test_every_repeat_that_is_delivered_again_is_skipped_wherever_it_came_from():
+    """The same ticket through two partitions, thrice; then a crash, and all of it again."""
+    history = [row(0, offset=5), row(1, offset=3, partition=1), row(2, offset=7), row(3, offset=4, partition=1)]
+    dedupe = run_both(PACKS["the equator"][0], history + history, [3])
+    assert dedupe.incidents["repeat_count"][0] == 3
+
+
+def test_an_id_that_keeps_coming_is_remembered_from_its_last_coming():
+    """Sent again each hour for a day, a ticket remains the same ticket."""
+    dedupe = run_both(PACKS["the equator"][0], [row(hour * 3600, key=1, offset=hour) for hour in range(24)])
+    assert dedupe.count == 1
+
+
+def test_a_sliding_window_goes_on_as_long_as_reports_come():
+    history = [row(3600 * number, key=number + 1, offset=number) for number in range(5)]
+    assert run_both(PACKS["the equator"][0], history).count == 1
+
+
+@pytest.mark.parametrize("swap", [False, True], ids=["first founded first", "first founded last"])
+def test_of_two_equally_near_the_earlier_opened_wins_then_the_smaller_id(swap):
+    east, west = row(0, key=9, where=(3000, 0)), row(0, key=8, where=(-3000, 0))
+    between = row(1, key=10, where=(0, 0), accuracy_cm=500_000)
+    first_two = [west, east] if swap else [east, west]
+    dedupe = Dedupe(DedupeRules.from_pack(PACKS["the equator"][0]))
+    decided = dedupe.apply(columns([*first_two, between]))
+    assert dedupe.count == 2
+    assert int(dedupe.incidents["key_hi"][decided.incident[2]]) == 8
+    run_both(PACKS["the equator"][0], [*first_two, between])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-5, 5), st.booleans()), max_size=12))
+@example([(0, 0, False), (1, -5, False), (0, 5, False)])  # one that lags holds the watermark
+@example([(0, 5, True), (1, 3, True)])  # all drained: the newest counts
+def test_the_watermark_is_that_of_the_definition_and_never_goes_back(marks):
+    pack = PACKS["the equator"][0]
+    dedupe = Dedupe(DedupeRules.from_pack(pack))
+    oracle = Definition(pack, lateness_s=LATENESS_S, remember_s=REMEMBER_S)
+    before = None
+    for partition, newest_ms, drained in marks:
+        dedupe.mark(2, partition, T0 + newest_ms, drained)
+        oracle.tick(Tick(2, partition, T0 + newest_ms, drained))
+        assert dedupe.watermark_ms == oracle.watermark_ms
+        assert before is None or dedupe.watermark_ms >= before
+        before = dedupe.watermark_ms
+
+
+# ------------------------------------------------------------------------------------------------ size and splitting
+
+
+def crowd(count: int, *, seed: int, hours: float) -> list[Row]:
+    """Many reports over a neighbourhood: half join, some repeat, some come late, some are delivered again."""
+    chance = random.Random(seed)
+    made: list[Row] = []
+    for number in range(count):
+        at_ms = round(number * hours * 3_600_000 / count)
+        if made and chance.random() < 0.05:
+            made.append(chance.choice(made[-50:]))
+            continue
+        key = chance.choice(made[-500:]).key if made and chance.random() < 0.05 else (chance.getrandbits(64), number)
+        made.append(
+            row(
+                at_ms / 1000,
+                key=number,
+                source=chance.randrange(4),
+                where=(chance.randrange(-300_000, 300_000), chance.randrange(-300_000, 300_000)),
+                time_ms=T0 + at_ms - chance.choice([0, 0, 1000, 599_000, 3_000_000]),
+                accuracy_cm=chance.choice([0, 500, 5000]),
+                category=chance.choice([MANHOLE, MANHOLE, KINDS["cover-noise"]]),
+            )
+        )
+        made[-1] = Row(**{**made[-1].__dict__, "key": key})
+    return made
+
+
+def test_tables_that_grow_and_forget_change_no_answer():
+    """Enough for both tables to be rebuilt several times, with expired incidents and ids left behind."""
+    dedupe = run_both(PACKS["the equator"][0], crowd(3500, seed=1, hours=40), [500] * 20)
+    assert dedupe._squares_used < dedupe.count / 2, "most incidents can match no more and were dropped"
+    assert dedupe._keys_used < 3000
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_no_split_into_batches_changes_an_answer_or_the_state(size):
+    pack, history = PACKS["the equator"][0], crowd(3000, seed=2, hours=6)
+    rules = DedupeRules.from_pack(pack, lateness_s=LATENESS_S, remember_s=REMEMBER_S)
+    whole, split = Dedupe(rules), Dedupe(rules)
+    at_once = whole.apply(columns(history))
+    parts = [split.apply(columns(history[start : start + size])) for start in range(0, len(history), size)]
+    for name in ("outcome", "incident", "matched", "distance_cm2", "gap_ms", "allowed_cm", "behind_ms", "runner_up"):
+        assert (np.concatenate([getattr(part, name) for part in parts]) == getattr(at_once, name)).all(), name
+    assert whole.count == split.count
+    state = [name for name in whole.incidents.dtype.names if name != "changed_in"]
+    assert (whole.incidents[state][: whole.count] == split.incidents[state][: whole.count]).all()
+    assert whole.watermark_ms == split.watermark_ms
+    assert REDELIVERED in at_once.outcome
+
+
+def test_the_self_check_sees_a_count_that_does_not_add_up():
+    dedupe = run_both(PACKS["the equator"][0], [row(0)])
+    dedupe.incidents["by_source"][0, 1] += 1
+    with pytest.raises(AssertionError, match="counts by source add up"):
+        dedupe.check()
