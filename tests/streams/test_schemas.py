@@ -158,6 +158,17 @@ def intake() -> Intake:
     return Intake(load_pack(ROOT / "packs" / "sample"), b"any key")
 
 
+def test_the_examples_are_messages_that_the_sample_city_takes(intake):
+    """Whoever copies one into a recording sees it work."""
+    for source, topic in TOPIC_OF_SOURCE.items():
+        values = [json.dumps(message).encode() for message in SCHEMAS[source]["examples"]]
+        batch = intake.take([SourceRecord(topic, 0, at, None, None, value) for at, value in enumerate(values)])
+        assert batch.dead_letters == []
+        assert len(batch.reports) + batch.quiet_readings == len(values)
+        fallback = intake.pack.sources[source].fallback_category
+        assert fallback not in {intake.pack.categories[category].code for category in batch.reports.category}
+
+
 OF_FORM = {
     Reason.NOT_AN_OBJECT,
     Reason.MISSING_FIELD,
