@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import faust
+import msgspec
 from faust.types import TP
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -21,6 +22,7 @@ from sinks.errors import SinkError
 from sinks.kafka import Delivery, KafkaSink
 from streams.blocks import Mark
 from streams.dedupe import DedupeRules
+from streams.explanation import explain_from_sink
 from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, TOPIC_OF_SOURCE
 from streams.pack import CityPack
 
@@ -29,6 +31,8 @@ log = logging.getLogger("citybrain.worker")
 _RETRY_FIRST_S = 0.5
 _RETRY_MOST_S = 30.0
 _TICK_S = 1.0
+_MOST_EXPLAINED = 1_000
+"""Assignments that /api/explain gives of one incident."""
 _BUFFERED_BATCHES = 16
 """Fetched batches that may wait before an agent; beyond it Faust pauses the partition."""
 _UNDERWAY_BATCHES = 16
@@ -281,6 +285,14 @@ class Worker:
             ready = bool(assignment) and reachable
             answer = {"ready": ready, "partitions": assignment, "clickhouse": reachable}
             return web.json(answer, status=200 if ready else 503)
+
+        @app.page("/api/explain/{subject}")
+        async def explain(web: Any, _request: Any, subject: str) -> Any:
+            try:
+                explained = await asyncio.to_thread(explain_from_sink, self.clickhouse.sink, subject, _MOST_EXPLAINED)
+            except SinkError as error:
+                return web.json({"error": str(error)}, status=503)
+            return web.bytes(msgspec.json.encode(explained), content_type="application/json")
 
 
 def _raw(app: Any, *topics: str) -> Any:
