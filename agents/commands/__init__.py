@@ -12,19 +12,27 @@ from agents.commands.lazy_group import LazyGroup
 COMMANDS = {
     "demo": ("agents.commands.demo:demo", "Play a simulated day through everything, on this machine."),
     "replay": ("agents.commands.replay:replay", "Run recordings through the whole pipeline, into files."),
+    "explain": ("agents.commands.explain:explain", "Say why a report went where, or what an incident consists of."),
     "evaluate": ("agents.commands.evaluate:evaluate", "Score a replay's answers against a known truth."),
+    "simulate": ("agents.commands.simulate:simulate", "Invent a city day with known truth, as a recording."),
     "check-city": ("agents.commands.check_city:check_city", "Name every fault of a city pack, by file and line."),
     "build-pack": ("agents.commands.build_pack:build_pack_command", "Make a grid and a pack from boundaries."),
-    "simulate": ("agents.commands.simulate:simulate", "Invent a city day with known truth, as a recording."),
     "worker": ("agents.commands.worker:worker", "Run the service against Kafka and ClickHouse."),
+    "topics": ("agents.commands.topics:topics", "Create or check the service's topics on a Kafka."),
     "produce": ("agents.commands.produce:produce", "Play a recording into Kafka, at any pace."),
     "record": ("agents.commands.record:record", "Write topics of a Kafka into a recording."),
-    "topics": ("agents.commands.topics:topics", "Create or check the service's topics on a Kafka."),
-    "explain": ("agents.commands.explain:explain", "Say why a report went where, or what an incident consists of."),
     "schemas": ("agents.commands.schemas:schemas", "Write JSON Schemas of the messages, and an AsyncAPI document."),
 }
 
 
-@click.group(cls=LazyGroup, table=COMMANDS)
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    epilog="""\b
+Example, and the place to start:
+  citybrain demo
+""",
+)
+@click.version_option(package_name="city-brain-streams", message="%(package)s %(version)s")
 def main() -> None:
-    """One grid for the whole city: reports of all sources in, one incident each out."""
+    """One grid for the whole city: many reports in, one incident each out."""

@@ -8,13 +8,16 @@ from agents.commands.console import fail
 from sinks.reach import UnreachableError, require_reachable
 from sinks.topics import DEFAULT_PREFIX
 
+BROKERS_HELP = "Kafka's addresses, host:port separated by commas."
+PREFIX_HELP = "Goes before every topic's name."
+
 brokers_option = click.option(
     "--brokers",
     default="localhost:9092",
     envvar="CITYBRAIN_BROKERS",
     show_default=True,
     show_envvar=True,
-    help="Kafka's addresses, host:port separated by commas.",
+    help=BROKERS_HELP,
 )
 
 prefix_option = click.option(
@@ -23,7 +26,7 @@ prefix_option = click.option(
     envvar="CITYBRAIN_PREFIX",
     show_default=True,
     show_envvar=True,
-    help="Goes before every topic's name.",
+    help=PREFIX_HELP,
 )
 
 
@@ -34,4 +37,4 @@ def require_broker(brokers: str) -> None:
     except UnreachableError as error:
         fail(str(error))
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--brokers") from error
+        raise click.BadParameter(str(error), param_hint="'--brokers'") from error

@@ -8,9 +8,16 @@ import zlib
 from pathlib import Path
 
 import click
-import orjson
 
-from agents.commands.console import fail, progress
+from agents.commands.console import (
+    cannot_read,
+    cannot_write,
+    fail,
+    fault_line,
+    json_option,
+    progress,
+    say_json,
+)
 from geo.datum import CRS
 from streams.pack import read_pack_files
 from streams.pack_building import (
@@ -23,21 +30,31 @@ from streams.pack_building import (
 )
 from streams.pack_check import CITY, GRID, check_pack
 
-_EXAMPLE = "Example:  citybrain build-pack --boundaries streets.geojson --cell-m 150 --name 示范市 --out packs/shifan"
 
-
-@click.command("build-pack", epilog=_EXAMPLE)
+@click.command(
+    "build-pack",
+    epilog="""\b
+Example:
+  citybrain build-pack --boundaries streets.geojson --cell-m 150 --name 示范市 --out packs/shifan
+""",
+)
 @click.option(
     "--boundaries",
     "boundary_files",
     required=True,
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="GeoJSON (or .gz) of county, street or community polygons; may be given several times.",
 )
-@click.argument("more_boundaries", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--cell-m", default=150.0, show_default=True, help="Side of a full cell, metres.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The pack's folder.")
+@click.argument("more_boundaries", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]…")
+@click.option(
+    "--cell-m",
+    default=150.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Side of a full cell, metres.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The pack's folder.")
 @click.option("--name", help="The city's name; by default that of the folder.")
 @click.option("--code", help="The city's code; by default from the county codes.")
 @click.option("--timezone", default="Asia/Shanghai", show_default=True, help="IANA name.")
@@ -50,12 +67,12 @@ _EXAMPLE = "Example:  citybrain build-pack --boundaries streets.geojson --cell-m
 @click.option(
     "--names",
     "names_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV (or .gz) of official names: village_code,village,township_code,township,county_code,county.",
+    type=click.Path(path_type=Path),
+    help="CSV (or .gz) of official names: village_code, village, township_code, township, county_code, county.",
 )
 @click.option("--crs", type=click.Choice(CRS), default="wgs84", show_default=True, help="Datum of the boundaries.")
 @click.option("--jitter", default=0.0, type=click.FloatRange(0, 0.4), help="Irregular cells: 0 squares, 0.4 at most.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines for people.")
+@json_option
 @click.pass_context
 def build_pack_command(
     context: click.Context,
@@ -75,11 +92,11 @@ def build_pack_command(
     jitter: float,
     as_json: bool,
 ) -> None:
-    """Subdivide boundaries into nested grid cells and start a city pack in folder OUT.
+    """Subdivide boundaries into nested grid cells and start a city pack in folder --out.
 
-    Boundaries are repaired; where two overlap the smaller code has the area.  An existing grid.geojson is replaced;
-    the pack's other files are written from commented templates only where they are not there yet.  A city.toml that is
-    there says which levels the grid has.
+    FILEs are further --boundaries.  Boundaries are repaired; where two overlap the smaller code has the area.  An
+    existing grid.geojson is replaced; the pack's other files are written from commented templates only where they are
+    not there yet.  A city.toml that is there says which levels the grid has.
     """
     levels = _levels(out / CITY)
     try:
@@ -120,14 +137,14 @@ def build_pack_command(
             "notes": built.notes,
             "faults": [str(fault) for fault in faults],
         }
-        click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        say_json(answer)
     else:
         for note in built.notes:
             click.echo(f"note: {note}")
         for fault in faults:
-            click.echo(f"{out}/{fault}")
+            click.echo(fault_line(out, fault))
         click.echo(
-            f"{out}: {', '.join(f'{n} {level}' for level, n in built.cells.items())}; wrote {', '.join(written)}"
+            f"{out}: {', '.join(f'{n:,} {level}' for level, n in built.cells.items())}; wrote {', '.join(written)}"
         )
     context.exit(1 if bad else 0)
 
@@ -150,8 +167,10 @@ def _read(file: Path) -> bytes:
     try:
         data = file.read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, zlib.error) as error:
-        fail(f"{file}: cannot be read: {error}")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        fail(f"{file}: cannot be read ({error}); fetch it again")
+    except OSError as error:
+        cannot_read(file, error)
 
 
 def _write(out: Path, files: dict[str, bytes]) -> list[str]:
@@ -167,5 +186,5 @@ def _write(out: Path, files: dict[str, bytes]) -> list[str]:
                 part.replace(target)
                 written.append(name)
     except OSError as error:
-        fail(f"{out}: cannot be written: {error.strerror}; is there room, and is it yours?")
+        cannot_write(out, error)
     return written

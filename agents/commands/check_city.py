@@ -5,17 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import orjson
 
+from agents.commands.console import counted, fault_line, json_option, say_json
 from streams.pack import PackError, read_pack_files
 from streams.pack_check import check_pack, pack_version
 from streams.pack_entries import Fault
 
 
-@click.command("check-city", epilog="Example:  citybrain check-city packs/sample --strict")
+@click.command(
+    "check-city",
+    epilog="""\b
+Example:
+  citybrain check-city packs/sample --strict
+""",
+)
 @click.argument("pack", type=click.Path(path_type=Path))
 @click.option("--strict", is_flag=True, help="Take warnings (gaps in the grid, unknown keys) for faults.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines for people.")
+@json_option
 @click.pass_context
 def check_city(context: click.Context, pack: Path, strict: bool, as_json: bool) -> None:
     """Name every fault of the city pack in folder PACK; exit 1 if there is one."""
@@ -33,12 +39,13 @@ def check_city(context: click.Context, pack: Path, strict: bool, as_json: bool) 
             "ok": not bad,
             "faults": [_row(fault) for fault in faults],
         }
-        click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        say_json(answer)
     else:
         for fault in faults:
-            click.echo(str(fault) if fault.file.startswith(str(pack)) else f"{pack}/{fault}")
+            click.echo(fault_line(pack, fault))
         warnings = sum(fault.severity == "warning" for fault in faults)
-        click.echo(f"{pack}: {len(faults) - warnings} faults, {warnings} warnings: {'refused' if bad else 'good'}")
+        found = f"{counted(len(faults) - warnings, 'fault')}, {counted(warnings, 'warning')}"
+        click.echo(f"{pack}: {found}: {'refused' if bad else 'good'}")
     context.exit(1 if bad else 0)
 
 

@@ -12,7 +12,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from agents.commands.console import fail, load_city, progress
+from agents.commands.console import cannot_write, fail, json_option, load_city, progress, say_json
 from agents.demo import DemoError, DemoWorker, DispatchCentre, demo_topics, free_port, play
 from agents.embedded_broker import EmbeddedBroker, EmbeddedBrokerError
 from streams.error_model import read_error_model
@@ -30,13 +30,33 @@ Example:
   citybrain demo --keep
 """
 )
-@click.option("--city", default=Path("packs/sample"), show_default=True, type=click.Path(path_type=Path))
-@click.option("--hours", default=24.0, show_default=True, type=click.FloatRange(0.1, 72), help="How long a day.")
+@click.option(
+    "--city",
+    default=Path("packs/sample"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The city pack, a folder.",
+)
+@click.option(
+    "--hours", default=24.0, show_default=True, type=click.FloatRange(0.1, 72), help="How long the day is, hours."
+)
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="The same seed, the same day.")
-@click.option("--port", default=6066, show_default=True, type=int, help="The worker's port; another if it is taken.")
-@click.option("--out", default=Path("build/demo"), show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--port",
+    default=6066,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The worker's port; another if it is taken.",
+)
+@click.option(
+    "--out",
+    default=Path("build/demo"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for what is left: recording, truth, log, ClickHouse.",
+)
 @click.option("--keep", is_flag=True, help="Stay up afterwards, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 def demo(city: Path, hours: float, seed: int, port: int, out: Path, keep: bool, as_json: bool) -> None:
     """Play a simulated city day through an embedded broker, a real worker and an embedded ClickHouse.
 
@@ -52,7 +72,7 @@ def demo(city: Path, hours: float, seed: int, port: int, out: Path, keep: bool, 
         write_recording(out / "day.jsonl.gz", day.messages)
         (out / "truth.csv").write_text(truth_csv(day.truth), encoding="utf-8")
     except OSError as error:
-        fail(f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out")
+        cannot_write(out, error, "choose another folder with --out")
     topics = demo_topics()
     try:
         with EmbeddedBroker(topics) as broker:
@@ -128,7 +148,7 @@ def _tell(
         "elements_per_second": round(elements / seconds),
     }
     if as_json:
-        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+        say_json(figures)
         return
     console = Console()
     table = Table(title="A day of four sources", title_justify="left", show_header=False, box=None, pad_edge=False)

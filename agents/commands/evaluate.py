@@ -12,24 +12,29 @@ from pathlib import Path
 from typing import IO
 
 import click
-import orjson
 from rich.console import Console
 from rich.progress import Progress
 
+from agents.commands.console import cannot_read, fail, json_option, say_json
 from streams.evaluation import EvaluationError, Scores, read_answers, read_merges, read_truth, score
 
 
-@click.command(epilog="Example:  citybrain evaluate build/replay --truth truth.csv.gz --json")
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.command(
+    epilog="""\b
+Example:
+  citybrain evaluate build/monday --truth truth.csv.gz
+"""
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--truth",
     "truth_path",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="CSV (or .csv.gz) with report_id, cluster_id and optionally source, is_duplicate, parent_id, link_quality.",
 )
 @click.option("--first-answers", is_flag=True, help="Score revision 0 of each report in place of its last.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with full precision, for machines.")
+@json_option
 def evaluate(folder: Path, truth_path: Path, first_answers: bool, as_json: bool) -> None:
     """Score the answers in DIR, written by `replay`, against a truth.
 
@@ -38,7 +43,7 @@ def evaluate(folder: Path, truth_path: Path, first_answers: bool, as_json: bool)
     """
     assignments_path, incidents_path = folder / "assignments.jsonl", folder / "incidents.jsonl"
     if not assignments_path.is_file():
-        raise click.ClickException(f"{assignments_path}: not there; DIR is the --out folder of a `citybrain replay`")
+        fail(f"{assignments_path}: not there; DIR is the --out folder of a `citybrain replay`")
     try:
         merged_into = {}
         if incidents_path.is_file():
@@ -52,14 +57,16 @@ def evaluate(folder: Path, truth_path: Path, first_answers: bool, as_json: bool)
             truth = read_truth(io.TextIOWrapper(lines, encoding="utf-8-sig", newline=""), name=str(truth_path))
         scores = score(answers, truth)
     except EvaluationError as error:
-        raise click.ClickException(str(error)) from error
+        fail(str(error))
     except UnicodeDecodeError as error:
-        raise click.ClickException(f"{truth_path}: not UTF-8 ({error.reason}); save the truth as UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise click.ClickException(f"cannot read the evaluation's input: {error}") from error
+        fail(f"{truth_path}: not UTF-8 ({error.reason}); save the truth as UTF-8")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        fail(f"{truth_path}: cannot be read ({error}); fetch it again")
+    except OSError as error:
+        cannot_read(truth_path, error)
     figures: dict[str, object] = {"answers": "first" if first_answers else "last", **scores.as_dict()}
     if as_json:
-        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+        say_json(figures)
     else:
         click.echo(_table(scores))
 

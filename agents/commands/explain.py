@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from agents.commands.console import fail, progress
+from agents.commands.console import cannot_read, counted, fail, json_option, progress
 from sinks.errors import DsnError, SinkError
 from sinks.files import ASSIGNMENTS_FILE, INCIDENTS_FILE
 from streams.explanation import (
@@ -58,7 +58,7 @@ Examples:
 @click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="Reports shown, the earliest."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables for people.")
+@json_option
 def explain(asked: str, place: str, limit: int, as_json: bool) -> None:
     """Say why the report ID went to its incident, or what the incident ID consists of.
 
@@ -86,7 +86,7 @@ def _ask(asked: str, place: str, limit: int) -> Explained:
     if scheme in ("chdb", "clickhouse"):
         return _ask_clickhouse(asked, place, limit)
     raise click.BadParameter(
-        f"{scheme}:// is neither a folder, nor clickhouse://, chdb:///, http:// or https://", param_hint="--from"
+        f"{scheme}:// is neither a folder, nor clickhouse://, chdb:///, http:// or https://", param_hint="'--from'"
     )
 
 
@@ -116,7 +116,7 @@ def _ask_folder(asked: str, folder: Path, limit: int) -> Explained:
     except UnreadableLine as error:
         fail(f"{reading}:{error.line}: {error.problem}; replay the recording again")
     except OSError as error:
-        fail(f"cannot read {error.filename or reading}: {(error.strerror or str(error)).lower()}")
+        cannot_read(reading, error)
 
 
 def _ask_clickhouse(asked: str, dsn_text: str, limit: int) -> Explained:
@@ -127,7 +127,7 @@ def _ask_clickhouse(asked: str, dsn_text: str, limit: int) -> Explained:
     try:
         dsn = Dsn.parse(dsn_text)
     except DsnError as error:
-        raise click.BadParameter(str(error), param_hint="--from") from error
+        raise click.BadParameter(str(error), param_hint="'--from'") from error
     # The engine would make the folder, and an empty database in it: a question must leave nothing behind.
     if dsn.embedded and not (Path(dsn.path) / _MADE_BY_THE_ENGINE).is_dir():
         fail(f"there is no embedded ClickHouse in {dsn.path}; name the folder that the worker writes to")
@@ -143,7 +143,7 @@ def _ask_clickhouse(asked: str, dsn_text: str, limit: int) -> Explained:
 def _ask_worker(asked: str, url: str, limit: int) -> Explained:
     parts = urlsplit(url)
     if not parts.hostname or "@" in parts.netloc or not _has_port(parts):
-        raise click.BadParameter("a worker's address looks like http://host:6066", param_hint="--from")
+        raise click.BadParameter("a worker's address looks like http://host:6066", param_hint="'--from'")
     # Whatever the id holds, a slash or a question mark, is part of the id.
     address = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/api/explain/{quote(asked, safe='')}"
     request = urllib.request.Request(f"{address}?limit={limit}", headers={"Accept": "application/json"})
@@ -323,9 +323,8 @@ def _allowed(text: Callable[[float], str], most: float | None) -> str:
 
 def _counts(incident: Incident) -> str:
     by_source = ", ".join(f"{source} {count}" for source, count in sorted(incident.sources.items()))
-    reports = f"{incident.report_count} report{'' if incident.report_count == 1 else 's'} ({by_source})"
-    repeats = f", {incident.repeat_count} repeat{'' if incident.repeat_count == 1 else 's'}"
-    return reports + (repeats if incident.repeat_count else "")
+    repeats = f", {counted(incident.repeat_count, 'repeat')}" if incident.repeat_count else ""
+    return f"{counted(incident.report_count, 'report')} ({by_source}){repeats}"
 
 
 def _where(incident: Incident) -> str:

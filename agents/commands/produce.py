@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -11,11 +10,10 @@ from pathlib import Path
 import click
 
 from agents.commands.addresses import brokers_option, prefix_option, require_broker
-from agents.commands.console import fail, progress
+from agents.commands.console import counted, fail, json_option, progress, say_json, show_bad_lines
 from sinks.playback import LagLimit, PlaybackError, produce_recording, shift_to, shift_to_now_ms, with_timestamps
 from streams.recording import BadLine, RecordedMessage, RecordingError, read_recording
 
-_BAD_LINES_SHOWN = 5
 _BYTES_OF_UNIT = {"kb": 1000, "mb": 1_000_000}
 
 
@@ -67,7 +65,7 @@ Example:
     help="Wait while --group is further behind in any partition: records (5000) or bytes (2MB).",
 )
 @click.option("--group", help="The consumer group that --max-lag waits for.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def produce(
     recordings: tuple[Path, ...],
     speed: float | None,
@@ -112,10 +110,7 @@ def produce(
         if limit is not None:
             limit.close()
 
-    for bad in bad_lines[:_BAD_LINES_SHOWN]:
-        click.echo(str(bad), err=True)
-    if len(bad_lines) > _BAD_LINES_SHOWN:
-        click.echo(f"… and {len(bad_lines) - _BAD_LINES_SHOWN} more places that cannot be read", err=True)
+    show_bad_lines(bad_lines)
     for example in played.examples:
         click.echo(example, err=True)
     refused = played.failures.total()
@@ -129,15 +124,16 @@ def produce(
             "seconds": round(played.seconds, 3),
             "by_topic": dict(sorted(played.by_topic.items())),
         }
-        click.echo(json.dumps(summary, ensure_ascii=False))
+        say_json(summary)
     else:
-        topics = ", ".join(f"{count} {topic}" for topic, count in sorted(played.by_topic.items()))
+        topics = ", ".join(f"{count:,} {topic}" for topic, count in sorted(played.by_topic.items()))
         click.echo(
-            f"{played.delivered} of {played.records} records delivered to {brokers} in {played.seconds:.1f} s "
-            f"({topics or 'nothing to send'}); {refused} refused, {len(bad_lines)} places that cannot be read"
+            f"{played.delivered:,} of {counted(played.records, 'record')} delivered to {brokers} "
+            f"in {played.seconds:.1f} s ({topics or 'nothing to send'})"
         )
     if refused or bad_lines:
-        raise SystemExit(1)
+        bad = f"{counted(len(bad_lines), 'place')} could not be read"
+        fail(f"{counted(refused, 'record')} refused, {bad}; everything else was sent to {brokers}")
 
 
 def _messages(recordings: tuple[Path, ...], bad_lines: list[BadLine]) -> Iterator[RecordedMessage]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from agents.commands.addresses import brokers_option, prefix_option, require_broker
-from agents.commands.console import fail, progress
+from agents.commands.console import cannot_write, counted, fail, json_option, progress, say_json
 from sinks.recorder import RecorderError, TopicRecorder
 from streams.recording import RecordedMessage, RecordingError, RecordingWriter
 
@@ -27,7 +26,7 @@ Example:
 @click.option("--records", type=click.IntRange(1), help="End after so many records.")
 @brokers_option
 @prefix_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def record(
     topics: str,
     out: Path,
@@ -45,7 +44,7 @@ def record(
     """
     names = [name.strip() for name in topics.split(",") if name.strip()]
     if not names:
-        raise click.BadParameter("names no topic", param_hint="--topics")
+        raise click.BadParameter("names no topic", param_hint="'--topics'")
     require_broker(brokers)
     try:
         with (
@@ -63,7 +62,7 @@ def record(
     except (RecorderError, RecordingError) as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{out}: cannot be written ({error.strerror or error}); make room, or name another file with --out")
+        cannot_write(out, error, "make room, or name another file with --out")
     done = recorder.recorded
     if as_json:
         summary = {
@@ -73,8 +72,9 @@ def record(
             "seconds": round(done.seconds, 3),
             "by_topic": dict(sorted(done.by_topic.items())),
         }
-        click.echo(json.dumps(summary, ensure_ascii=False))
+        say_json(summary)
     else:
-        found = ", ".join(f"{count} {topic}" for topic, count in sorted(done.by_topic.items()))
-        left_out = f"; {done.tombstones} records without a value left out" if done.tombstones else ""
-        click.echo(f"{done.records} records ({found or 'nothing'}) into {out} in {done.seconds:.1f} s{left_out}")
+        found = ", ".join(f"{count:,} {topic}" for topic, count in sorted(done.by_topic.items()))
+        left_out = f"; {counted(done.tombstones, 'record')} without a value left out" if done.tombstones else ""
+        records_done = counted(done.records, "record")
+        click.echo(f"{records_done} ({found or 'nothing'}) into {out} in {done.seconds:.1f} s{left_out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -10,15 +9,13 @@ from pathlib import Path
 
 import click
 
-from agents.commands.console import fail, load_city, progress
+from agents.commands.console import counted, fail, json_option, load_city, progress, say_json, show_bad_lines
 from sinks.errors import SinkError
 from sinks.files import FileSink
 from streams.blocks import BlockError
 from streams.privacy import TEST_KEY
 from streams.recording import BadLine, RecordedMessage, RecordingError, read_recording
 from streams.replay import Replay
-
-_BAD_LINES_SHOWN = 5
 
 
 @click.command(
@@ -30,14 +27,28 @@ Example:
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING…")
 @click.option("--city", "city", required=True, type=click.Path(path_type=Path), help="The city pack, a folder.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option("--shards", default=1, show_default=True, type=click.IntRange(1, 1024), help="Folds; changes no result.")
 @click.option(
-    "--batch", default=10_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records at once; likewise."
+    "--shards",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    help="Parts the work is split into; changes no result.",
 )
 @click.option(
-    "--lateness-s", default=600, show_default=True, type=click.IntRange(0, 30 * 86_400), help="Later than this is late."
+    "--batch",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="Records taken at once; changes no result.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option(
+    "--lateness-s",
+    default=600,
+    show_default=True,
+    type=click.IntRange(0, 30 * 86_400),
+    help="Further behind than this a report is late.",
+)
+@json_option
 def replay(
     recordings: tuple[Path, ...], city: Path, out: Path, shards: int, batch: int, lateness_s: int, as_json: bool
 ) -> None:
@@ -69,21 +80,21 @@ def replay(
     except (RecordingError, BlockError, SinkError) as error:
         fail(str(error))
     if as_json:
-        click.echo(json.dumps(summary, ensure_ascii=False))
+        say_json(summary)
     else:
         dead = sum(summary["dead_letters"].values())
         click.echo(
-            f"{summary['records']} records, {summary['elements']} elements: {summary['reports']} reports "
-            f"({summary['repeats']} repeats), {dead} dead letters, {summary['quiet_readings']} quiet readings\n"
-            f"{summary['incidents']} incidents ({summary['collapsed']:.1%} collapsed) in {summary['seconds']:.1f} s, "
-            f"{summary['reports_per_second']} reports/s; results in {out}"
+            f"{counted(summary['records'], 'record')}, {counted(summary['elements'], 'element')}: "
+            f"{counted(summary['reports'], 'report')} ({counted(summary['repeats'], 'repeat')}), "
+            f"{counted(dead, 'dead letter')}, {counted(summary['quiet_readings'], 'quiet reading')}\n"
+            f"{counted(summary['incidents'], 'incident')} ({summary['collapsed']:.1%} collapsed) "
+            f"in {summary['seconds']:.1f} s, {summary['reports_per_second']:,} reports/s; results in {out}"
         )
         if summary["ignored_records"]:
             click.echo(f"ignored, not a source's topic: {summary['ignored_records']}", err=True)
     if bad_lines:
-        for bad in bad_lines[:_BAD_LINES_SHOWN]:
-            click.echo(f"Error: {bad}", err=True)
-        fail(f"{len(bad_lines)} place(s) could not be read; everything else was replayed into {out}")
+        show_bad_lines(bad_lines)
+        fail(f"{counted(len(bad_lines), 'place')} could not be read; everything else was replayed into {out}")
 
 
 def _chunks(

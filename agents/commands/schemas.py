@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from agents.commands.console import fail
+from agents.commands.console import cannot_read, cannot_write, json_option, say_json
 from sinks.topics import DEFAULT_PREFIX, topic_table
 from streams.schemas import TopicFacts, asyncapi_text, schema_files
 
@@ -21,16 +20,21 @@ def documents() -> dict[str, str]:
     return {**schemas, "asyncapi.json": asyncapi_text(topics, prefix=DEFAULT_PREFIX)}
 
 
-@click.command(epilog="Example:  citybrain schemas --out build/docs")
+@click.command(
+    epilog="""\b
+Example:
+  citybrain schemas --out build/docs
+"""
+)
 @click.option(
     "--out",
     default=Path("docs"),
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Folder for asyncapi.json and schemas/*.schema.json.",
 )
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a file there is not as it would be written.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines for people.")
+@json_option
 @click.pass_context
 def schemas(context: click.Context, out: Path, check: bool, as_json: bool) -> None:
     """Write the JSON Schema of every public message, and an AsyncAPI document of every topic.
@@ -44,7 +48,7 @@ def schemas(context: click.Context, out: Path, check: bool, as_json: bool) -> No
     superfluous = _superfluous(out, wanted)
     if as_json:
         done = {"differ": stale, "superfluous": superfluous} if check else {"written": stale}
-        click.echo(json.dumps({"out": str(out), "files": list(wanted), **done}, ensure_ascii=False))
+        say_json({"out": str(out), "files": list(wanted), **done})
     elif check:
         for name in stale:
             click.echo(f"{out / name}: not as the types say; run `citybrain schemas --out {out}`")
@@ -65,7 +69,7 @@ def _stale(out: Path, wanted: dict[str, str]) -> list[str]:
             if not (out / name).is_file() or (out / name).read_bytes() != text.encode()
         ]
     except OSError as error:
-        fail(f"cannot read {error.filename}: {(error.strerror or str(error)).lower()}")
+        cannot_read(out, error)
 
 
 def _superfluous(out: Path, wanted: dict[str, str]) -> list[str]:
@@ -80,5 +84,4 @@ def _write(out: Path, files: dict[str, str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text.encode())
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            fail(f"cannot write {path}: {reason}; choose another folder with --out")
+            cannot_write(path, error, "choose another folder with --out")

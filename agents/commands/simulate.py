@@ -7,9 +7,17 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-import orjson
 
-from agents.commands.console import fail, load_city, progress
+from agents.commands.console import (
+    cannot_read,
+    cannot_write,
+    counted,
+    fail,
+    json_option,
+    load_city,
+    progress,
+    say_json,
+)
 from streams.error_model import ErrorModel, ErrorModelError, read_error_model
 from streams.recording import RecordingError, write_recording
 from streams.simulation import Simulation, truth_csv
@@ -40,14 +48,14 @@ Example:
     default=24.0,
     show_default=True,
     type=click.FloatRange(0.1, _MAX_HOURS),
-    help="How long a time.",
+    help="How long a time, hours.",
 )
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="The same seed, the same bytes.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The recording: .jsonl, .jsonl.gz or .zst.")
 @click.option("--truth", required=True, type=click.Path(path_type=Path), help="The truth: .csv or .csv.gz.")
 @click.option(
     "--errors",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="TOML laid over the shipped error model (streams/error_model.toml), key by key.",
 )
 @click.option(
@@ -60,7 +68,7 @@ Example:
     callback=_start,
     help="When it begins; its offset is the local time of the day's waves.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 def simulate(
     city: Path,
     hours: float,
@@ -88,17 +96,17 @@ def simulate(
     except (RecordingError, ValueError) as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{error.filename or out}: cannot be written ({error.strerror}); check the path and the space left")
+        cannot_write(out, error)
     figures = _figures(result)
     if as_json:
-        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+        say_json(figures)
         return
     reports = sum(result.reports.values())
     by_source = ", ".join(f"{source} {count:,}" for source, count in result.reports.items())
     click.echo(
         f"{len(result.messages):,} messages with {sum(result.elements.values()):,} elements: {reports:,} reports "
         f"({by_source}), {result.repeats:,} repeats, {sum(result.broken.values()):,} broken, {result.quiet:,} quiet\n"
-        f"{result.events:,} events, {result.events_reported:,} of them reported, {result.storms} storm(s); "
+        f"{result.events:,} events, {result.events_reported:,} of them reported, {counted(result.storms, 'storm')}; "
         f"recording in {out}, truth in {truth}"
     )
 
@@ -113,7 +121,7 @@ def _model(path: Path | None) -> ErrorModel:
     except UnicodeDecodeError as error:
         fail(f"{path}: not UTF-8 ({error.reason}); save the error model as UTF-8")
     except OSError as error:
-        fail(f"{path}: cannot be read ({error.strerror}); check its permissions")
+        cannot_read(path or "the error model", error)
 
 
 def _write_truth(path: Path, text: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from agents.commands.addresses import brokers_option, prefix_option, require_broker
-from agents.commands.console import fail
+from agents.commands.console import counted, fail, json_option, say_json
 from sinks.topics import (
     DEFAULT_PARTITIONS,
     DEFAULT_SHARDS,
@@ -24,8 +23,10 @@ from sinks.topics import (
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
-        click.option("--replication", type=click.IntRange(1), help="Replicas a partition [default: the broker's]."),
+        json_option,
+        click.option(
+            "--replication", type=click.IntRange(1), help="Replicas of each partition.  [default: the broker's]"
+        ),
         click.option(
             "--keep-old",
             is_flag=True,
@@ -48,12 +49,23 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Example:
+  citybrain topics create --brokers localhost:9092
+"""
+)
 def topics() -> None:
     """Make or check the service's topics: partitions, retention, compaction and message limits."""
 
 
-@topics.command(epilog="Example: citybrain topics create --brokers localhost:9092 --partitions 8 --shards 4")
+@topics.command(
+    short_help="Make the topics that are missing.",
+    epilog="""\b
+Example:
+  citybrain topics create --brokers localhost:9092 --partitions 8 --shards 4
+""",
+)
 @_options
 def create(
     brokers: str, prefix: str, partitions: int, shards: int, keep_old: bool, replication: int | None, as_json: bool
@@ -67,7 +79,13 @@ def create(
     _tell(specs, made, faults, as_json)
 
 
-@topics.command(epilog="Example: citybrain topics check --brokers localhost:9092 --json")
+@topics.command(
+    short_help="Name what is not as it should be.",
+    epilog="""\b
+Example:
+  citybrain topics check --brokers localhost:9092 --json
+""",
+)
 @_options
 def check(
     brokers: str, prefix: str, partitions: int, shards: int, keep_old: bool, replication: int | None, as_json: bool
@@ -99,11 +117,11 @@ def _tell(specs: tuple[TopicSpec, ...], made: list[str], faults: list[Difference
             "created": made,
             "differences": [{"topic": f.topic, "what": f.what, "remedy": f.remedy} for f in faults],
         }
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        say_json(answer)
     else:
         for spec in specs:
             state = "DIFFERS" if spec.name in wrong else "created" if spec.name in made else "ok"
-            click.echo(f"{state:8} {spec.name} ({spec.partitions} partitions, {spec.cleanup_policy})")
+            click.echo(f"{state:8} {spec.name} ({counted(spec.partitions, 'partition')}, {spec.cleanup_policy})")
         for fault in faults:
             click.echo(str(fault), err=True)
     if faults:

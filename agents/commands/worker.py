@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agents.commands.addresses import require_broker
+from agents.commands.addresses import BROKERS_HELP, PREFIX_HELP, require_broker
 from agents.commands.console import fail, load_city
 from agents.settings import Settings, SettingsError, read_settings
 from streams.privacy import TEST_KEY
@@ -23,12 +23,12 @@ Example:
 )
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: citybrain.toml, if there]")
 @click.option("--city", type=click.Path(path_type=Path), help="The city pack, a folder.")
-@click.option("--brokers", help="Kafka bootstrap addresses, comma-separated.")
-@click.option("--prefix", help="Prefix of all topics.")
+@click.option("--brokers", help=BROKERS_HELP)
+@click.option("--prefix", help=PREFIX_HELP)
 @click.option("--group", help="Consumer group.")
 @click.option("--clickhouse", help="DSN: clickhouse://… a server, chdb:///path the embedded engine.")
 @click.option("--host", help="Address to serve /metrics, /healthz and /readyz on.")
-@click.option("--port", type=int, help="Port of it; 0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of it; 0 takes a free one.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What to log.")
 @click.option("--test-key", is_flag=True, hidden=True, help="Hash callers under the published test key: demo only.")
 def worker(config: Path | None, test_key: bool, **flags: Any) -> None:

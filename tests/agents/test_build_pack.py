@@ -107,11 +107,15 @@ def test_what_is_wrong_with_other_files_of_the_pack_is_told(boundary, tmp_path):
         (b"not json", "boundary.geojson:1: a GeoJSON file must be one JSON object"),
         (b"\x1f\x8bnot gzip", "boundary.geojson: cannot be read"),
         (gzip.compress(square().encode())[:-20], "boundary.geojson: cannot be read"),
+        (None, "boundary.geojson: cannot be read (No such file or directory); check the path and its permissions"),
         (square(code="77").encode(), None),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(boundary, tmp_path, content, words):
-    boundary.write_bytes(content)
+    if content is None:
+        boundary.unlink()
+    else:
+        boundary.write_bytes(content)
     result = run("--boundaries", boundary, "--out", tmp_path / "pack")
     if words is None:
         assert result.exit_code == 0
@@ -144,4 +148,4 @@ def test_an_unwritable_folder_is_one_line(boundary, tmp_path):
 def test_help_has_an_example_and_wrong_usage_exits_2(tmp_path):
     assert "citybrain build-pack --boundaries" in run("--help").output
     assert run("--out", tmp_path).exit_code == 2
-    assert run("--boundaries", tmp_path / "nowhere", "--out", tmp_path).exit_code == 2
+    assert run("--boundaries", tmp_path / "nowhere", "--out", tmp_path, "--cell-m", "0").exit_code == 2

@@ -51,7 +51,7 @@ def test_a_fault_is_a_line_with_file_and_line_and_exits_1(pack):
     assert result.exit_code == 1
     first, last = result.output.splitlines()
     assert first.startswith(f"{folder}/grid.geojson:4: cell 'e' overlaps cell 'w' of line 3 by ")
-    assert last == f"{folder}: 1 faults, 0 warnings: refused"
+    assert last == f"{folder}: 1 fault, 0 warnings: refused"
 
 
 def test_a_gap_is_a_warning_unless_strict(pack):
