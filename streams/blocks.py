@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import zstandard
 
+from streams.messages import SOURCES
 from streams.pack import CityPack
 from streams.reports import LocatedReports, Texts
 
@@ -22,6 +23,7 @@ FORMAT = 1
 MAX_BLOCK_ROWS = 5_000
 MAX_BLOCK_BYTES = 700_000
 """Below the 1 MiB at which brokers refuse a record by default, headers and all."""
+_MAX_RAW_BYTES = 256 << 20
 
 _NUMBERS = (
     "source", "partition", "offset", "index", "mark_ms", "ingested_ms", "time_ms",
@@ -121,9 +123,11 @@ def decode_block(data: bytes, pack: CityPack) -> Block:
     of this format, for another city's, or for a category that the pack does not have.
     """
     try:
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=256 << 20)
+        if zstandard.frame_content_size(data) > _MAX_RAW_BYTES:
+            raise BlockError(f"not a block of reports: more than {_MAX_RAW_BYTES >> 20} MiB when decompressed")
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_RAW_BYTES)
         read = _decoder.decode(raw)
-    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+    except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BlockError(f"not a block of reports: {error}") from error
     if read.format != FORMAT:
         raise BlockError(f"block format {read.format}, this version reads {FORMAT}")
@@ -131,19 +135,27 @@ def decode_block(data: bytes, pack: CityPack) -> Block:
         raise BlockError(f"block of city {read.city}, this pack is of {pack.code}")
     if not read.rows:
         return Block(read.city, read.pack_version, LocatedReports.empty(), read.marks)
-    columns: dict[str, Any] = {}
-    for name, data_of_column in zip(_NUMBERS, read.numbers, strict=True):
-        columns[name] = np.frombuffer(data_of_column, _WIRE_DTYPE[name])
-    for name, (lengths, joined) in zip(_TEXTS, read.texts, strict=True):
-        columns[name] = _decode_texts(lengths, joined)
     categories = np.asarray([pack.category_index(code) for code in read.categories], np.int32)
     if (categories < 0).any():
         unknown = read.categories[int(np.argmin(categories))]
         raise BlockError(f"block with category {unknown}, which the pack {pack.version} does not have")
     cells = np.asarray([pack.grid.index_of_code.get(code, -1) for code in read.cells], np.int32)
-    columns["category"] = categories[np.frombuffer(read.category, "<i4")]
-    columns["cell"] = cells[np.frombuffer(read.cell, "<i4")]
-    return Block(read.city, read.pack_version, LocatedReports.from_columns(**columns), read.marks)
+    try:
+        columns: dict[str, Any] = {
+            name: _decode_numbers(column, _WIRE_DTYPE[name], read.rows)
+            for name, column in zip(_NUMBERS, read.numbers, strict=True)
+        }
+        for name, (lengths, joined) in zip(_TEXTS, read.texts, strict=True):
+            columns[name] = _decode_texts(_decode_numbers(lengths, np.dtype("<i4"), read.rows), joined)
+        columns["category"] = _decode_codes(read.category, categories, read.rows)
+        columns["cell"] = _decode_codes(read.cell, cells, read.rows)
+        # The core counts by source in a fixed array and does not look twice.
+        if not ((columns["source"] >= 0) & (columns["source"] < len(SOURCES))).all():
+            raise ValueError("a source that is none")
+        reports = LocatedReports.from_columns(**columns)
+    except ValueError as error:  # lengths that do not agree, numbers out of range, texts that are not UTF-8
+        raise BlockError(f"not a block of reports: {error}") from error
+    return Block(read.city, read.pack_version, reports, read.marks)
 
 
 _decoder = msgspec.msgpack.Decoder(_Encoded)
@@ -151,7 +163,7 @@ _WIRE_DTYPE = {name: getattr(LocatedReports.empty(), name).dtype.newbyteorder("<
 
 
 def _compress(encoded: _Encoded) -> bytes:
-    return zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(encoded))
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(msgspec.msgpack.encode(encoded))
 
 
 def _little_endian(column: np.ndarray[Any, Any]) -> bytes:
@@ -163,11 +175,28 @@ def _encode_texts(texts: Texts) -> tuple[bytes, bytes]:
     return _little_endian(np.fromiter(map(len, encoded), np.int32, len(encoded))), b"".join(encoded)
 
 
-def _decode_texts(lengths: bytes, joined: bytes) -> Texts:
-    ends = np.cumsum(np.frombuffer(lengths, "<i4")).tolist()
-    texts = np.empty(len(ends), np.object_)
+def _decode_numbers(data: bytes, dtype: np.dtype[Any], rows: int) -> np.ndarray[Any, Any]:
+    column = np.frombuffer(data, dtype)
+    if len(column) != rows:
+        raise ValueError(f"a column of {len(column)} where {rows} are due")
+    # A copy, for a kernel is compiled once more for an array that cannot be written.
+    return column.copy()
+
+
+def _decode_codes(data: bytes, codes: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
+    numbers = _decode_numbers(data, np.dtype("<i4"), rows)
+    if not ((numbers >= 0) & (numbers < len(codes))).all():
+        raise ValueError("a category or cell that the block does not name")
+    column: np.ndarray[Any, Any] = codes[numbers]
+    return column
+
+
+def _decode_texts(lengths: np.ndarray[Any, Any], joined: bytes) -> Texts:
+    if (lengths < 0).any() or int(lengths.sum(dtype=np.int64)) != len(joined):
+        raise ValueError("texts whose lengths do not add up")
+    texts = np.empty(len(lengths), np.object_)
     start = 0
-    for row, end in enumerate(ends):
+    for row, end in enumerate(np.cumsum(lengths, dtype=np.int64).tolist()):
         texts[row] = joined[start:end].decode()
         start = end
     return texts

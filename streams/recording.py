@@ -17,11 +17,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import msgspec
 import orjson
 import zstandard
+from msgspec import Meta
 
 MAX_LINE_BYTES = 64 << 20
 """A longer line is a fault: a reader must not be made to hold any amount of memory."""
@@ -56,6 +57,10 @@ class BadLine:
         return f"{self.path}:{self.line}: {self.problem}"
 
 
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999, which can be written as dates."""
+
+
 class _Base64(msgspec.Struct, forbid_unknown_fields=True):
     base64: str
 
@@ -63,9 +68,9 @@ class _Base64(msgspec.Struct, forbid_unknown_fields=True):
 class _Line(msgspec.Struct):
     topic: str
     value: msgspec.Raw
-    partition: int | None = None
-    offset: int | None = None
-    timestamp: int | None = None
+    partition: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    timestamp: Annotated[int, Meta(ge=_FIRST_MS, le=_LAST_MS)] | None = None
     key: str | _Base64 | None = None
     headers: list[tuple[str, str | _Base64]] = []
 

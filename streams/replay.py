@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from streams.blocks import decode_block, shard_of_group
+from streams.blocks import BlockError, decode_block, shard_of_group
 from streams.dead_letters import DeadLetter
 from streams.dedupe import DedupeRules
 from streams.intake import Intake, IntakeLimits, SourceRecord
@@ -26,7 +26,7 @@ from streams.shard import Shard
 
 @dataclass(slots=True)
 class ReplayCounts:
-    """The accounting of a replay: ``elements == reports + dead letters + quiet_readings``."""
+    """The accounting of a replay: ``elements == reports + dead letters + quiet_readings + redelivered``."""
 
     records: int = 0
     elements: int = 0
@@ -147,7 +147,11 @@ class Replay:
     def _take_blocks(self, messages: Sequence[RecordedMessage]) -> list[Assignment]:
         assignments: list[Assignment] = []
         for message in messages:
-            block = decode_block(message.value, self.pack)
+            try:
+                block = decode_block(message.value, self.pack)
+            except BlockError as error:
+                # A fold with a block left out would be another city's day.
+                raise BlockError(f"{message.topic}:{message.partition or 0}:{message.offset}: {error}") from error
             decisions = self._shard(message.partition or 0).apply_block(block)
             self.counts.elements += len(block.reports)
             self.counts.redelivered += decisions.redelivered

@@ -89,3 +89,24 @@ def test_a_bad_line_is_named_and_the_others_are_read(tmp_path):
 def test_a_missing_recording_is_one_clear_line(tmp_path):
     with pytest.raises(RecordingError, match=r"nowhere\.jsonl: cannot be read \(No such file"):
         list(read_recording(tmp_path / "nowhere.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"partition":-1',
+        '"partition":2147483648',
+        '"offset":-1',
+        '"offset":9223372036854775808',
+        '"timestamp":253402300800000',
+        '"timestamp":1e3',
+        '"timestamp":"2026"',
+    ],
+)
+def test_a_number_that_no_kafka_record_can_have_is_a_fault_of_its_line(tmp_path, field):
+    """Further on it would not fit its column, and end the replay of all the others."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"topic":"t","value":1}\n{"topic":"t","value":2,%s}\n' % field.encode())
+    good, bad = read_recording(path)
+    assert good.value == b"1"
+    assert (bad.line, field.split('"')[1] in bad.problem) == (2, True)
