@@ -214,13 +214,26 @@ class TopicAdministration:
 
     def found(self, names: Iterable[str]) -> dict[str, FoundTopic]:
         """Those of the named topics that exist."""
+        names = list(names)
+        untold: list[str] = []
         try:
-            # All of them: asked for a name that is not there, a broker may make it.
-            known = {topic["name"]: topic["partitions"] for topic in self._client.describe_topics()}
-            present = [name for name in names if name in known]
-            configs = self._configs(present)
+            # A topic may be deleted between the two questions, or one broker know it and the other not yet: ask again.
+            for _ in range(3):
+                # All of them: asked for a name that is not there, a broker may make it.
+                known = {topic["name"]: topic["partitions"] for topic in self._client.describe_topics()}
+                present = [name for name in names if name in known]
+                configs = self._configs(present)
+                # kafka-python gives a refusal as an empty answer; a topic's own is never empty.
+                untold = [name for name in present if not configs[name]]
+                if not untold:
+                    break
         except KafkaError as error:
             raise TopicError(f"{self.bootstrap} does not tell its topics: {error}") from error
+        if untold:
+            raise TopicError(
+                f"{self.bootstrap} does not tell the configuration of {', '.join(untold)}; "
+                "this needs the permission DescribeConfigs"
+            )
         return {
             name: FoundTopic(
                 partitions=len(known[name]),
