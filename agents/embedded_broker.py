@@ -40,7 +40,7 @@ DEFAULT_PARTITIONS = 4
 PARTITION_MAX_BYTES = 5 * 1024 * 1024
 """A partition's bound; the oldest batches beyond it are dropped silently; fixed in librdkafka."""
 
-ANSWER_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 60.0
 """A broker process that has not answered for so long is taken for dead.  A start takes about 0.2 s."""
 
 _PRODUCER = 0  # rd_kafka_type_t

@@ -70,7 +70,7 @@ Configuration:
 # C1 alone and the serial collector start fastest and leave the other core to the test.
 JAVA = ["java", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 180.0
 FIRST_METADATA_VERSION_OF_4 = 25
 """The `metadata.version` feature level that Kafka 4.0 brought (`4.0-IV3`); every later 4.x has a higher one."""
 
@@ -407,7 +407,7 @@ def create_topic(
     client = _quiet_admin(bootstrap)
     client.create_topics([new], operation_timeout=20)[name].result(timeout=30)
     # The controller answers before every broker knows the topic; a client that asks at once would not see it.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while name not in client.list_topics(timeout=20).topics:
         assert time.monotonic() < deadline, f"topic {name} was created and is not to be seen"
 

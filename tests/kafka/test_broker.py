@@ -29,7 +29,7 @@ def produce(
             headers=[("source", b"hotline")],
             on_delivery=lambda error, _: failed.append(error) if error else None,
         )
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
     if failed:
         raise KafkaException(failed[0])
 
@@ -59,8 +59,8 @@ def consuming(broker: Broker, topic: str, group: str) -> Iterator[Consumer]:
 def take(consumer: Consumer, count: int) -> list[Message]:
     taken: list[Message] = []
     while len(taken) < count:
-        message = consumer.poll(30)
-        assert message is not None, f"{len(taken)} of {count} messages came within 30 s"
+        message = consumer.poll(120)
+        assert message is not None, f"{len(taken)} of {count} messages came within 120 s"
         if not message.error():
             taken.append(message)
     return taken

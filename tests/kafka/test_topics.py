@@ -126,7 +126,7 @@ def test_check_names_each_difference_and_its_remedy(kafka, topic_prefix):
     client.incremental_alter_configs([wrong])[wrong].result(timeout=20)
     client.delete_topics([topic_prefix + "assignments"])[topic_prefix + "assignments"].result(timeout=20)
     # The controller has answered; the broker hears of it a moment later.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     with TopicAdministration(kafka.bootstrap) as administration:
         names = [topic_prefix + "incidents", topic_prefix + "assignments"]
         while [topic.config["cleanup.policy"] for topic in administration.found(names).values()] != ["delete"]:
