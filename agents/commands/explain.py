@@ -155,7 +155,7 @@ def _ask_worker(asked: str, url: str, limit: int) -> Explained:
         with error:
             body = error.read(_MAX_ANSWER_BYTES + 1)
         if error.code != 404 or not _is_answer(body):
-            fail(f"{url} answers {error.code} {error.reason}: {_is_it_a_worker(error.code)}")
+            fail(f"{url} answers {error.code} {error.reason}: {_told(body) or _is_it_a_worker(error.code)}")
     except (OSError, http.client.HTTPException, ValueError) as error:
         # urllib wraps what happened in a URLError.
         reason = getattr(error, "reason", error)
@@ -187,6 +187,15 @@ def _is_answer(body: bytes) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
     return isinstance(said, dict) and {"incident", "assignments"} <= said.keys()
+
+
+def _told(body: bytes) -> str | None:
+    """What a worker that cannot answer says of it."""
+    try:
+        said = msgspec.json.decode(body, type=dict[str, str]).get("error")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return None if said is None else _printable(said)
 
 
 def _is_it_a_worker(status: int) -> str:
