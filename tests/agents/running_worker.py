@@ -67,7 +67,7 @@ class Service:
             "--clickhouse", self.dsn, "--host", "127.0.0.1", "--port", str(self.port),
         ]  # fmt: skip
         # A killed worker's partitions are given on when its session ends.
-        environment = {**os.environ, "CITYBRAIN_SESSION_TIMEOUT_S": "6", "CITYBRAIN_COMMIT_INTERVAL_S": "0.2"}
+        environment = {**os.environ, "CITYBRAIN_SESSION_TIMEOUT_S": "6", "CITYBRAIN_COMMIT_INTERVAL_S": "0.5"}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         until(lambda: not self.is_ready(), "the worker is ready")
