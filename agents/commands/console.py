@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from streams.pack import CityPack, PackError, load_pack
-from streams.pack_entries import Fault
-from streams.recording import BadLine
+if TYPE_CHECKING:
+    from streams.pack import CityPack
+    from streams.pack_entries import Fault
+    from streams.recording import BadLine
 
 _BAD_LINES_SHOWN = 5
 
@@ -63,6 +64,9 @@ def fault_line(pack: Path, fault: Fault) -> str:
 
 def load_city(folder: Path) -> CityPack:
     """The pack in a folder, or an error that names its first faults, each by file and line."""
+    # Imported here: shapely and numba take most of a second, and half of the commands read no pack.
+    from streams.pack import PackError, load_pack
+
     try:
         return load_pack(folder)
     except PackError as error:
