@@ -334,8 +334,9 @@ class Intake:
         placed = np.flatnonzero(~np.isnan(lon))
         cell[placed] = self.pack.grid.locate(lon[placed], lat[placed])
         outside = placed[cell[placed] < 0]
-        for row, detail in zip(outside.tolist(), self._where_outside(lon[outside], lat[outside]), strict=True):
-            refusals.setdefault(row, Refusal(Reason.OUTSIDE_CITY, "lon", detail))
+        if len(outside):
+            for row, detail in zip(outside.tolist(), self._where_outside(lon[outside], lat[outside]), strict=True):
+                refusals.setdefault(row, Refusal(Reason.OUTSIDE_CITY, "lon", detail))
 
         with np.errstate(invalid="ignore"):
             columns["lon_e7"] = np.where(np.isnan(lon), NO_POSITION, np.rint(lon * 1e7)).astype(np.int32)

@@ -58,6 +58,10 @@ def replay(
     summary.json.  Where a recording cannot be read, the rest is replayed all the same, and the exit code is 1.  Callers
     are hashed under a stated test key.
     """
+    for path in recordings:
+        # Told before hours of replay and not after them.
+        if not path.exists():
+            fail(f"{path}: no such recording; check the path")
     pack = load_city(city)
     bad_lines: list[BadLine] = []
     started = time.perf_counter()

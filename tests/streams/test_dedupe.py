@@ -14,6 +14,7 @@ from dedupe_definition import FIXED_POINT, Answer, Definition, Open, Row, Tick, 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from streams import dedupe as dedupe_module
 from streams.dedupe import OUTCOMES, REDELIVERED, Decided, Dedupe, DedupeRules
 from streams.pack import CityPack
 from streams.reports import NO_POSITION, LocatedReports
@@ -388,6 +389,15 @@ def test_no_split_into_batches_changes_an_answer_or_the_state(size):
     assert (whole.incidents[state][: whole.count] == split.incidents[state][: whole.count]).all()
     assert whole.watermark_ms == split.watermark_ms
     assert REDELIVERED in at_once.outcome
+
+
+def test_kernels_call_kernels_of_their_own_module_only():
+    """numba's cache knows when this module has changed, and no other: a callee elsewhere would go on as it was."""
+    kernels = {name: one for name, one in vars(dedupe_module).items() if hasattr(one, "py_func")}
+    assert {"_decide", "_advance", "_find_key"} <= kernels.keys()
+    assert {one.py_func.__module__ for one in kernels.values()} == {"streams.dedupe"}
+    # The one value that they take from another module is a promise of the wire format.
+    assert NO_POSITION == -(2**31)
 
 
 def test_the_self_check_sees_a_count_that_does_not_add_up():
