@@ -284,8 +284,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _run(self, body: bytes, parameters: dict[str, str], *, read_only: bool) -> None:
         faults = self.server.faults
-        if faults.meets("slow"):
-            self.server.stopping.wait(faults.seconds)
+        if faults.meets("slow") and self.server.stopping.wait(faults.seconds):
+            self.close_connection = True  # the engine is about to go, and asking it would open it anew
+            return
         query = parameters.get("query", "").encode()
         text = query + b"\n" + body if query and body else query or body
         is_insert = _INSERT.match(text) is not None
