@@ -19,7 +19,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.futures import notify
 
-
 FETCH_MAX_WAIT_MS = 50
 """How long a broker may hold a fetch that has nothing to give.
 

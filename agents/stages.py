@@ -225,12 +225,10 @@ class DedupeStage:
             )
         last = len(decisions.assignments) - 1
         for number, assignment in enumerate(decisions.assignments):
-            key = assignment.incident_id or assignment.report_id
             # For the freshness figure; the topic's timestamps are the broker's business and its retention's.
             headers = [(INGESTED_HEADER, str(self._newest_ms).encode())] if number == last else []
-            self._kafka.send(
-                delivery, self._prefix + ASSIGNMENTS, _json.encode(assignment), key=key.encode(), headers=headers
-            )
+            key = assignment.incident_id.encode() if assignment.incident_id else None
+            self._kafka.send(delivery, self._prefix + ASSIGNMENTS, _json.encode(assignment), key=key, headers=headers)
             self._metrics.outcomes.labels(assignment.source, assignment.outcome).inc()
 
 

@@ -22,7 +22,7 @@ from sinks.errors import SinkError
 from sinks.kafka import Delivery, KafkaSink
 from streams.blocks import Mark
 from streams.dedupe import DedupeRules
-from streams.explanation import explain_from_sink
+from streams.explanation import MAX_LIMIT, explain_from_sink
 from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, TOPIC_OF_SOURCE
 from streams.pack import CityPack
 
@@ -31,8 +31,6 @@ log = logging.getLogger("citybrain.worker")
 _RETRY_FIRST_S = 0.5
 _RETRY_MOST_S = 30.0
 _TICK_S = 1.0
-_MOST_EXPLAINED = 1_000
-"""Assignments that /api/explain gives of one incident."""
 _BUFFERED_BATCHES = 16
 """Fetched batches that may wait before an agent; beyond it Faust pauses the partition."""
 _UNDERWAY_BATCHES = 16
@@ -286,10 +284,14 @@ class Worker:
             answer = {"ready": ready, "partitions": assignment, "clickhouse": reachable}
             return web.json(answer, status=200 if ready else 503)
 
-        @app.page("/api/explain/{subject}")
-        async def explain(web: Any, _request: Any, subject: str) -> Any:
+        @app.page("/api/explain/{subject:.+}")
+        async def explain(web: Any, request: Any, subject: str) -> Any:
+            asked = request.query.get("limit", "1000")
+            limit = min(int(asked), MAX_LIMIT) if asked.isdecimal() else 0
+            if not limit:
+                return web.json({"error": f"limit = {asked!r}: must be 1 to {MAX_LIMIT}"}, status=400)
             try:
-                explained = await asyncio.to_thread(explain_from_sink, self.clickhouse.sink, subject, _MOST_EXPLAINED)
+                explained = await asyncio.to_thread(explain_from_sink, self.clickhouse.sink, subject, limit)
             except SinkError as error:
                 return web.json({"error": str(error)}, status=503)
             return web.bytes(msgspec.json.encode(explained), content_type="application/json")

@@ -1,4 +1,4 @@
-"""Draws `docs/sample-day.svg`: the sample city's grid and a simulated morning's incidents (`python -m packs.draw_day`)."""
+"""Draws `docs/sample-day.svg`, a simulated morning in the sample city's grid: `python -m packs.draw_day`."""
 
 from __future__ import annotations
 
