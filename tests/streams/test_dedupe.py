@@ -294,6 +294,26 @@ def test_what_becomes_of_a_second_report(second, outcome):
     assert answers_of(dedupe.apply(columns([row(0), second])))[1].outcome == outcome
 
 
+@pytest.mark.parametrize("place", PACKS)
+@pytest.mark.parametrize("axis", [0, 1], ids=["east to west", "north to south"])
+def test_nothing_within_reach_hides_behind_the_border_of_a_square(place, axis):
+    """The founding position on either side of a border, the report as far off as still matches, on either side."""
+    pack, middle = PACKS[place]
+    rules = DedupeRules.from_pack(pack)
+    group = int(rules.group[MANHOLE])
+    side = 2 * int((rules.reach_lon_e7, rules.reach_lat_e7)[axis][group])
+    border = middle[axis] // side * side
+    far = step_e7(axis, 5000, middle[1])
+    history = []
+    for number, (delta, sign) in enumerate((delta, sign) for delta in range(-8, 9) for sign in (-1, 1)):
+        for key, at in ((2 * number + 1, border + delta), (2 * number + 2, border + delta + sign * far)):
+            where = (at, middle[1]) if axis == 0 else (middle[0], at)
+            # Three hours apart, so that each pair is alone.
+            history.append(row(number * 11_000, key=key, where=where, accuracy_cm=500_000))
+    dedupe = run_both(pack, history)
+    assert dedupe.count <= len(history) * 0.6, "most pairs do match"
+
+
 def test_every_repeat_that_is_delivered_again_is_skipped_wherever_it_came_from():
     """The same ticket through two partitions, thrice; then a crash, and all of it again."""
     history = [row(0, offset=5), row(1, offset=3, partition=1), row(2, offset=7), row(3, offset=4, partition=1)]
