@@ -212,11 +212,7 @@ class DedupeStage:
         if delivery is None:
             return None
         self._metrics.redelivered.inc(decisions.redelivered)
-        if len(block.reports) and decisions.assignments:
-            self._newest_ms = int(block.reports.ingested_ms.max())
         return decisions
-
-    _newest_ms = 0
 
     def _send(self, decisions: Decisions, delivery: Delivery) -> None:
         for incident in decisions.incidents:
@@ -226,7 +222,7 @@ class DedupeStage:
         last = len(decisions.assignments) - 1
         for number, assignment in enumerate(decisions.assignments):
             # For the freshness figure; the topic's timestamps are the broker's business and its retention's.
-            headers = [(INGESTED_HEADER, str(self._newest_ms).encode())] if number == last else []
+            headers = [(INGESTED_HEADER, str(decisions.newest_ingested_ms).encode())] if number == last else []
             key = assignment.incident_id.encode() if assignment.incident_id else None
             self._kafka.send(delivery, self._prefix + ASSIGNMENTS, _json.encode(assignment), key=key, headers=headers)
             self._metrics.outcomes.labels(assignment.source, assignment.outcome).inc()

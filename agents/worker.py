@@ -135,7 +135,7 @@ class Worker:
 
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
-            log.info("partitions assigned: %d", len(assigned))
+            log.info("%d partitions assigned", len(assigned))
             # Before any of their reports: what waits in these partitions is not late.
             sources_assigned = [tp for tp in assigned if self._source_topic(tp) is not None]
             self._told_marks = {}
@@ -245,7 +245,11 @@ class Worker:
         """Tell the shards what changed since the last tick: partitions that moved on or ran dry."""
         marks = []
         consumer = self.app.consumer
+        # A batch may end after its partition has gone to another worker, who alone speaks for it then.
+        owned = consumer.assignment()
         for tp, processed in sorted(self._processed.items()):
+            if tp not in owned:
+                continue
             highwater = consumer.highwater(tp)
             drained = highwater is not None and (highwater == 0 or processed + 1 >= highwater)
             if highwater is not None and processed < 0 and not drained:

@@ -47,12 +47,14 @@ class Decisions:
 
     ``assignments`` are in the order of the reports, ``rows`` the reports they speak of; ``incidents`` are what
     consumers must be told, in order: each opening, each further source, and the last state of whatever changed.
+    ``newest_ingested_ms`` is the newest ingestion time among the reports, 0 without any.
     """
 
     assignments: list[Assignment] = field(default_factory=list)
     rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     incidents: list[Incident] = field(default_factory=list)
     redelivered: int = 0
+    newest_ingested_ms: int = 0
 
     def outcomes(self) -> Counter[str]:
         """How many assignments of each outcome."""
@@ -107,6 +109,7 @@ class Shard:
             rows,
             self._incidents(decided.snapshots, snapshot_evidence) if self._tells else [],
             len(reports) - len(rows),
+            int(reports.ingested_ms.max()),
         )
 
     def incidents(self) -> list[Incident]:

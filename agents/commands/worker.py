@@ -13,6 +13,18 @@ from agents.commands.console import fail, load_city
 from agents.settings import Settings, SettingsError, read_settings
 from streams.privacy import TEST_KEY
 
+_CHATTY = {
+    # What they have to say of an unreachable ClickHouse we say in one line, and of a late timer nobody can act.
+    "urllib3": logging.ERROR,
+    "clickhouse_connect": logging.CRITICAL,
+    "mode.timers": logging.ERROR,
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+    "aiokafka": logging.WARNING,
+    "agents.batch_transport": logging.WARNING,
+}
+"""Loggers of libraries, and from which level on they are heard."""
+
 
 @click.command(
     epilog="""\b
@@ -43,6 +55,9 @@ def worker(config: Path | None, test_key: bool, **flags: Any) -> None:
     except SettingsError as error:
         fail(str(error))
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if settings.log_level != "DEBUG":
+        for chatty, level in _CHATTY.items():
+            logging.getLogger(chatty).setLevel(level)
     run_worker(settings, key)
 
 

@@ -78,7 +78,24 @@ class Consuming:
 
 def recorded_day() -> list[RecordedMessage]:
     start = datetime.fromisoformat("2026-06-01T00:00:00+08:00")
-    return simulate(load_pack(SAMPLE), read_error_model(), seed=3, start=start, hours=8).messages
+    messages = simulate(load_pack(SAMPLE), read_error_model(), seed=3, start=start, hours=8).messages
+    half = len(messages) // 2
+    return [*messages[:half], one_bad_in_ten_thousand(messages[half].timestamp_ms or 0), *messages[half:]]
+
+
+def one_bad_in_ten_thousand(at_ms: int) -> RecordedMessage:
+    """A gateway's array of readings, one of which has a latitude that is none."""
+    readings = [
+        {"id": f"R{i}", "time": at_ms, "device_id": "D", "metric": "level_m", "value": 0.1, "lon": 119.95, "lat": 38.75}
+        for i in range(10_000)
+    ]
+    readings[7_000]["lat"] = 91
+    return RecordedMessage("iot.readings", json.dumps(readings).encode(), timestamp_ms=at_ms, key=b"gateway")
+
+
+def ten_megabytes(at_ms: int) -> RecordedMessage:
+    """More than any message may have; the embedded broker cannot hold it."""
+    return RecordedMessage("hotline.tickets", b'{"id":"' + b"x" * 10_000_000 + b'"}', timestamp_ms=at_ms, key=b"big")
 
 
 def boston(city_data: Path) -> list[RecordedMessage]:
@@ -114,6 +131,8 @@ def test_a_worker_killed_and_restarted_leaves_exactly_what_replay_of_the_log_giv
     city, messages = case
     if broker.kind == "embedded":
         messages = messages[:EMBEDDED_RECORDS]
+    else:
+        messages = [*messages, ten_megabytes(messages[-1].timestamp_ms or 0)]
     with service(broker, topic_prefix, city, tmp_path) as running, Consuming(running) as consuming:
         running.start()
         limit = LagLimit(broker.bootstrap, running.group, max_bytes=2 << 20)
