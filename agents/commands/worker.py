@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,22 @@ _CHATTY = {
 """Loggers of libraries, and from which level on they are heard."""
 
 
+class JsonLines(logging.Formatter):
+    """A log line as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's time, level, logger and message, and the traceback if it has one."""
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
 @click.command(
     epilog="""\b
 Example:
@@ -42,8 +60,9 @@ Example:
 @click.option("--host", help="Address to serve /metrics, /healthz and /readyz on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of it; 0 takes a free one.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What to log.")
+@click.option("--json", "as_json", is_flag=True, help="Log one JSON object a line, for machines.")
 @click.option("--test-key", is_flag=True, hidden=True, help="Hash callers under the published test key: demo only.")
-def worker(config: Path | None, test_key: bool, **flags: Any) -> None:
+def worker(config: Path | None, as_json: bool, test_key: bool, **flags: Any) -> None:
     """Consume the source topics, find incidents, and write them to Kafka and ClickHouse, until stopped.
 
     Settings come from citybrain.toml, overridden by CITYBRAIN_… in the environment, overridden by these options.
@@ -54,7 +73,11 @@ def worker(config: Path | None, test_key: bool, **flags: Any) -> None:
         key = TEST_KEY if test_key else settings.require_key()
     except SettingsError as error:
         fail(str(error))
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    )
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
     if settings.log_level != "DEBUG":
         for chatty, level in _CHATTY.items():
             logging.getLogger(chatty).setLevel(level)
