@@ -284,7 +284,12 @@ ON_THE_RADIUS = step_e7(1, 4000, 0)
         pytest.param(row(1, key=1, offset=1, partition=1), "repeat", id="the same id in another partition"),
         pytest.param(row(1, key=1, offset=0), "repeat", id="the same id at an earlier offset never applied"),
         pytest.param(row(1, key=1, offset=1), "redelivered", id="the same origin"),
-        pytest.param(row(7201, key=1, offset=2), "opened", id="the same id after it was forgotten"),
+        pytest.param(row(7200, key=1, offset=2), "repeat", id="the same id, just remembered"),
+        pytest.param(row(7200.001, key=1, offset=2), "opened", id="the same id after it was forgotten"),
+        pytest.param(row(1, key=2, time_ms=T0 - 3_600_000), "late", id="late, on the window's other edge"),
+        pytest.param(row(1, key=2, time_ms=T0 - 3_600_001), "late", id="late, before the window"),
+        pytest.param(row(4200, key=2, time_ms=T0 + 3_600_000), "joined", id="just held, and not late"),
+        pytest.param(row(4200.001, key=2, time_ms=T0 + 3_600_000), "late", id="held no more"),
     ],
 )
 def test_what_becomes_of_a_second_report(second, outcome):
