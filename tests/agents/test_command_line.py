@@ -206,7 +206,7 @@ def test_a_value_that_no_input_could_make_right_exits_2(arguments):
 
 def test_faults_of_a_pack_are_named_with_their_folder(tmp_path):
     (tmp_path / "city.toml").write_text("name = 7\n", encoding="utf-8")
-    result = citybrain("replay", "any", "--city", tmp_path, "--out", tmp_path / "out")
+    result = citybrain("replay", PACK / "city.toml", "--city", tmp_path, "--out", tmp_path / "out")
     first, *faults = result.stderr.splitlines()
     assert first.startswith(f"Error: {tmp_path}: ")
     assert f"`citybrain check-city {tmp_path}`" in first
