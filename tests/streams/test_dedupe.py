@@ -349,6 +349,31 @@ def test_of_two_equally_near_the_earlier_opened_wins_then_the_smaller_id(swap):
     run_both(PACKS["the equator"][0], [*first_two, between])
 
 
+@pytest.mark.parametrize("noise_cm", [-800, -1500])
+def test_the_runner_up_keeps_its_own_radius(noise_cm):
+    """Two categories of one group; whichever square is looked into first, each has the reach of its own."""
+    history = []
+    for number in range(24):
+        # Anywhere over a few squares, each time an incident of 20 m and one of 50 m about the report.
+        east = number * 7_000
+        for place, (offset_cm, kind) in enumerate(
+            [(noise_cm, "cover-noise"), (noise_cm + 2300, "manhole"), (0, "manhole")]
+        ):
+            where = (east + round(offset_cm / 1.1132), 0)
+            key = 3 * number + place + 1
+            history.append(row(number * 11_000, key=key, where=where, category=KINDS[kind], accuracy_cm=500_000))
+    dedupe = run_both(PACKS["the equator"][0], history)
+    assert dedupe.count == 48
+
+
+def test_a_table_rebuilt_while_an_incident_is_held_keeps_it():
+    """Its window has ended but what is not yet late may still join; many questions make the tables grow just then."""
+    questions = [row(3900, key=key, category=KINDS["question"]) for key in range(10, 5010)]
+    last = row(3900, key=2, time_ms=T0 + 3_600_000)
+    dedupe = run_both(PACKS["the equator"][0], [row(0), *questions, last], [1, 1, 5000])
+    assert (dedupe.count, dedupe.incidents["report_count"][0]) == (1, 2)
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-5, 5), st.booleans()), max_size=12))
 @example([(0, 0, False), (1, -5, False), (0, 5, False)])  # one that lags holds the watermark
 @example([(0, 5, True), (1, 3, True)])  # all drained: the newest counts
