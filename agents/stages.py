@@ -27,6 +27,7 @@ from streams.messages import (
     ASSIGNMENTS,
     DEAD_LETTERS,
     INCIDENTS,
+    MAX_TIME_MS,
     REPORTS,
     SOURCES,
     Assignment,
@@ -112,7 +113,9 @@ class IntakeStage:
 
 
 def _source_record(topic: str, partition: int, record: Record) -> SourceRecord:
-    timestamp = record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None
+    # -1 stands for none; a client may set any 64 bits, and what no calendar holds is none as well.
+    given = record.timestamp
+    timestamp = given if given is not None and 0 <= given <= MAX_TIME_MS else None
     return SourceRecord(topic, partition, record.offset, timestamp, record.key, record.value or b"")
 
 

@@ -63,6 +63,7 @@ HOLIDAY_COLUMNS = ("date", "kind")
 ACCURACY_MAX_M = 5000.0
 DEFAULT_PLACE_ACCURACY_M = 100.0
 DEFAULT_WITNESS = {"iot": "device_id", "video": "camera_id", "hotline": "caller", "patrol": "worker_id"}
+_WITNESS_FIELDS = ("id", "platform", "device_id", "camera_id", "caller", "worker_id", "asset_id")
 _YEAR_S = 366 * 86_400.0
 
 # Both become part of every incident id, which stands in Kafka keys, URLs and file names: no blanks, no path separators.
@@ -380,7 +381,8 @@ def _read_sources(file: _TomlFile, known: set[str] | None) -> dict[str, SourceEn
         if fallback is not None and known is not None and fallback not in known:
             table.fault("fallback_category", f"fallback_category = {fallback!r} is no category of {CATALOGUE}")
         confidence = table.number("confidence", None, 0, 1)
-        fields = MESSAGE_OF_SOURCE[name].__struct_fields__
+        # Only what names somebody or something: a text would travel on unmasked, a position names nobody.
+        fields = [field for field in MESSAGE_OF_SOURCE[name].__struct_fields__ if field in _WITNESS_FIELDS]
         witness = table.choice("witness", default.witness, ("none", *fields))
         table.warn_of_unknown_keys()
         assert accuracy_m is not None
