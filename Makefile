@@ -47,7 +47,7 @@ bench: install
 	@test -d "$(CITYBRAIN_DATA)/boston" || { echo "no recorded data in $(CITYBRAIN_DATA); set CITYBRAIN_DATA" >&2; exit 1; }
 	$(BIN)/python -m benchmarks.plain_rule "$(CITYBRAIN_DATA)/boston"
 	$(BIN)/python -m benchmarks.replay_throughput
-	$(if $(wildcard benchmarks/bench_*.py),$(BIN)/python -m pytest benchmarks --benchmark-only -o python_files='bench_*.py')
+	$(BIN)/python -m benchmarks.clickhouse_sink
 
 packs: install
 	@test -f "$(CITYBRAIN_DATA)/boston/neighborhoods.geojson.gz" || { echo "no recorded data in $(CITYBRAIN_DATA); set CITYBRAIN_DATA" >&2; exit 1; }

@@ -1,6 +1,6 @@
 """How many rows a second the ClickHouse sink writes, on the embedded engine and through HTTP, beside other ways.
 
-    python benchmarks/bench_clickhouse_sink.py [--rows 50000] [--rounds 3]
+    python -m benchmarks.clickhouse_sink [--rows 50000] [--rounds 3]
 
 The workload is seeded: assignments as a storm makes them, one for each report, and incidents with two sources and
 two pieces of evidence.  Every way writes the same rows into the same tables, and the count in the table is checked.
