@@ -1,7 +1,8 @@
-"""A real worker process, its topics and its ClickHouse, as the tests of the whole service use them."""
+"""Real worker processes, their topics and their ClickHouse, as the tests of the whole service use them."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -42,15 +43,15 @@ def until(lacks: Callable[[], object], what: str) -> None:
 
 
 class Service:
-    """Topics on a broker, an embedded ClickHouse, and one worker at a time."""
+    """Topics on a broker, a ClickHouse (embedded, unless ``dsn`` names a server), and one worker at a time."""
 
-    def __init__(self, broker: Broker, prefix: str, city: Path, folder: Path) -> None:
+    def __init__(self, broker: Broker, prefix: str, city: Path, folder: Path, dsn: str | None = None) -> None:
         self.broker = broker
         self.prefix = prefix
         self.city = city
         self.folder = folder
         self.group = prefix + "group"
-        self.dsn = f"chdb://{folder / 'clickhouse'}"
+        self.dsn = dsn or f"chdb://{folder / 'clickhouse'}"
         self.port = free_port(0)
         self.log = folder / "worker.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,6 +59,14 @@ class Service:
         self.topics: tuple[TopicSpec, ...] = topic_table(prefix, partitions=8, shards=3, keep_old=True)
         for topic in self.topics:
             broker.create_topic(topic.name, topic.partitions, topic.config() if broker.kind == "kafka" else None)
+
+    def another(self) -> Service:
+        """The same service seen from a second worker, not yet started."""
+        other = copy.copy(self)
+        other.port = free_port(0)
+        other.log = self.folder / "another-worker.log"
+        other._process = None
+        return other
 
     def start(self) -> None:
         """Start a worker and wait until it has partitions and a database."""
@@ -116,7 +125,8 @@ class Service:
         ]
 
         def behind() -> dict[str, str]:
-            assert self._process is None or self._process.poll() is None, self.log.read_text()[-3000:]
+            assert self._process is not None
+            assert self._process.poll() is None, self.log.read_text()[-3000:]
             committed = {(place.topic, place.partition): place.offset for place in asker.committed(places, timeout=20)}
             ends = {
                 (place.topic, place.partition): asker.get_watermark_offsets(place, timeout=20)[1] for place in places
@@ -135,12 +145,16 @@ class Service:
         done = subprocess.run([sys.executable, "-c", _DUMP, self.dsn], capture_output=True, check=True)
         return dict(json.loads(done.stdout))
 
+    def end(self) -> None:
+        """Leave no process behind, whatever happened."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
 
 @contextmanager
-def service(broker: Broker, prefix: str, city: Path, folder: Path) -> Iterator[Service]:
-    made = Service(broker, prefix, city, folder)
+def service(broker: Broker, prefix: str, city: Path, folder: Path, dsn: str | None = None) -> Iterator[Service]:
+    made = Service(broker, prefix, city, folder, dsn)
     try:
         yield made
     finally:
-        if made._process is not None and made._process.poll() is None:
-            made.kill()
+        made.end()

@@ -15,6 +15,8 @@ from brokers import Broker
 from confluent_kafka import Consumer, TopicPartition
 from running_worker import Service, service, until
 
+from sinks.clickhouse import ClickHouseSink
+from sinks.clickhouse_front import FrontProcess
 from sinks.playback import LagLimit, produce_recording, with_timestamps
 from sinks.recorder import TopicRecorder
 from streams.error_model import read_error_model
@@ -123,6 +125,23 @@ def by_id(rows: list[Any], name: str) -> dict[str, Any]:
     return found
 
 
+def recorded_log(service: Service) -> list[RecordedMessage]:
+    log: list[RecordedMessage] = []
+    with TopicRecorder(service.broker.bootstrap, service.prefix, [REPORTS]) as recorder:
+        recorder.run(log.append, until_end=True)
+    return log
+
+
+def replayed(log: list[RecordedMessage], city: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What replay makes of the log: assignments by origin, incidents by id."""
+    replay = Replay(load_pack(city), TEST_KEY)
+    assignments, _ = replay.take(log)
+    return (
+        {each.origin: msgspec.to_builtins(each) for each in assignments},
+        {each.incident_id: msgspec.to_builtins(each) for each in replay.incidents()},
+    )
+
+
 @pytest.mark.timeout(900)
 def test_a_worker_killed_and_restarted_leaves_exactly_what_replay_of_the_log_gives(
     broker: Broker, topic_prefix: str, case: tuple[Path, list[RecordedMessage]], tmp_path: Path
@@ -145,16 +164,10 @@ def test_a_worker_killed_and_restarted_leaves_exactly_what_replay_of_the_log_giv
         running.wait_until_drained()
         assert running.stop() == 0
         database = running.database()
-        log: list[RecordedMessage] = []
-        with TopicRecorder(broker.bootstrap, topic_prefix, [REPORTS]) as recorder:
-            recorder.run(log.append, until_end=True)
+        log = recorded_log(running)
 
-    replay = Replay(load_pack(city), TEST_KEY)
-    assignments, _ = replay.take(log)
-    expected_assignments = {each.origin: msgspec.to_builtins(each) for each in assignments}
-    expected_incidents = {each.incident_id: msgspec.to_builtins(each) for each in replay.incidents()}
+    expected_assignments, expected_incidents = replayed(log, city)
     assert len(expected_incidents) > 100
-
     assert by_id(database["assignments"], "origin") == expected_assignments
     assert by_id(database["incidents"], "incident_id") == expected_incidents
     assert consuming.values[ASSIGNMENTS] == expected_assignments
@@ -171,3 +184,39 @@ def test_a_worker_killed_and_restarted_leaves_exactly_what_replay_of_the_log_giv
     assert sorted(consuming.dead_letters.values()) == sorted(letter.value for letter in dead_letters)
     assert database["counts"]["dead_letters"] == len(dead_letters)
     assert counts.elements == len(from_sources) + len(dead_letters) + counts.quiet_readings
+
+
+@pytest.mark.timeout(900)
+def test_a_second_worker_takes_over_when_the_first_is_killed(kafka: Broker, topic_prefix: str, tmp_path: Path) -> None:
+    """Rescaled while reports come in, then one worker gone without a word: the answers are still those of the log."""
+    messages = recorded_day()
+    front = FrontProcess(tmp_path / "front")
+    with service(kafka, topic_prefix, SAMPLE, tmp_path, front.dsn) as first, Consuming(first) as consuming:
+        second = first.another()
+        try:
+            first.start()
+            producing = threading.Thread(
+                target=produce_recording, args=(messages, kafka.bootstrap, topic_prefix), kwargs={"speed": 3600.0}
+            )
+            producing.start()
+            until(lambda: first.total("citybrain_outcomes_total") <= 20, "the first worker decides")
+            second.start()
+            first.kill()
+            producing.join()
+            second.wait_until_drained()
+            assert second.stop() == 0
+            log = recorded_log(first)
+        finally:
+            second.end()
+    expected_assignments, expected_incidents = replayed(log, SAMPLE)
+    sink = ClickHouseSink(front.dsn)
+    assert {each.origin: msgspec.to_builtins(each) for each in sink.assignments()} == expected_assignments
+    assert {each.incident_id: msgspec.to_builtins(each) for each in sink.incidents()} == expected_incidents
+    sink.close()
+    front.stop()
+    assert consuming.values[ASSIGNMENTS] == expected_assignments
+    assert consuming.values[INCIDENTS] == expected_incidents
+    from_sources, _ = Replay(load_pack(SAMPLE), TEST_KEY).take(messages)
+    assert {(a["source"], a["report_id"]) for a in expected_assignments.values()} == {
+        (a.source, a.report_id) for a in from_sources
+    }
