@@ -41,6 +41,7 @@ _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_CREDIBLE_JUMP_MS = 366 * 86_400_000
 _MAX_TEXT = 500
 """Characters of address and of text that travel on; a longer one is cut."""
 _MAX_SHOWN = 64
@@ -109,6 +110,7 @@ class Intake:
         self.pack = pack
         self.limits = limits or IntakeLimits()
         self.marks: dict[tuple[str, int], int] = {}
+        self._doubted_ms: dict[tuple[str, int], int] = {}
         self._one_clock = one_clock
         self._hasher = CallerHasher(key)
         self._sources = {source: _source_rules(pack, source) for source in SOURCES}
@@ -267,16 +269,34 @@ class Intake:
         for number, record in enumerate(records):
             clock = ("", 0) if self._one_clock else (record.topic, record.partition)
             mark = self.marks.get(clock)
-            if record.timestamp_ms is not None:
-                at_ms = record.timestamp_ms
+            at_ms = record.timestamp_ms
+            if at_ms is not None:
+                mark = at_ms if mark is None else max(mark, at_ms)
+            elif number in newest_time:
+                at_ms = newest_time[number]
+                mark = self._mark_by_own_time(clock, mark, at_ms)
             else:
                 # A value without any readable time is taken to have come when its stream was last heard.
-                at_ms = newest_time.get(number, mark or 0)
-            mark = at_ms if mark is None else max(mark, at_ms)
-            self.marks[clock] = mark
+                at_ms = mark or 0
+            if mark is not None:
+                self.marks[clock] = mark
             ingested.append(at_ms)
-            marks.append(mark)
+            marks.append(mark or 0)
         return ingested, marks
+
+    def _mark_by_own_time(self, clock: tuple[str, int], mark: int | None, own_ms: int) -> int:
+        """The mark after a record that came, for want of a timestamp, at its own time.
+
+        One line of the year 2099 must not make all that follows late: a jump of more than a year is believed only when
+        the next such record is there too.
+        """
+        doubted_ms = self._doubted_ms.pop(clock, None)
+        if mark is None or own_ms <= mark + _CREDIBLE_JUMP_MS:
+            return own_ms if mark is None else max(mark, own_ms)
+        if doubted_ms is not None and abs(own_ms - doubted_ms) <= _CREDIBLE_JUMP_MS:
+            return own_ms
+        self._doubted_ms[clock] = own_ms
+        return mark
 
     # ------------------------------------------------------------------------------------------------- locate
 

@@ -364,6 +364,15 @@ def test_without_a_timestamp_a_record_came_at_its_own_time():
     assert batch.reports.ingested_ms.tolist() == [123_456_789]
 
 
+def test_one_line_from_the_far_future_does_not_make_the_rest_late():
+    """Marks follow lines without a timestamp, but a leap of years only when the next line is there too."""
+    year_ms = 366 * 86_400_000
+    times = [NOON_MS, NOON_MS + 70 * year_ms, NOON_MS + 1000, NOON_MS + 2 * year_ms, NOON_MS + 2 * year_ms + 5]
+    batch = take(*(record(message(id=str(number), time=time), at=None) for number, time in enumerate(times)))
+    assert batch.reports.ingested_ms.tolist() == times
+    assert batch.reports.mark_ms.tolist() == [times[0], times[0], times[2], times[2], times[4]]
+
+
 def test_without_a_timestamp_an_array_came_at_the_newest_of_its_times():
     """What is 30 days behind the newest element is too old; what cannot be read has no say."""
     times = [DAY_MS, NOON_MS, NOON_MS - 31 * DAY_S * 1000]
