@@ -101,14 +101,6 @@ class KafkaSink:
             raise SinkUnavailable(f"Kafka does not answer: {error.args[0].str()}") from error
         return 0 if found.error is not None else len(found.partitions)
 
-    def reachable(self, timeout_s: float = 3.0) -> bool:
-        """Whether a broker answers now."""
-        try:
-            self._producer.list_topics(timeout=timeout_s)
-        except KafkaException:
-            return False
-        return True
-
     def close(self, timeout_s: float = 10.0) -> None:
         """Send what still waits."""
         self._producer.flush(timeout_s)

@@ -96,7 +96,6 @@ class IntakeBatch:
     elements: int
     quiet_readings: int
     elements_by_source: dict[str, int] = field(default_factory=dict)
-    newest_ingested_ms: int | None = None
 
 
 class Intake:
@@ -166,7 +165,6 @@ class Intake:
             sum(elements_of),
             quiet_readings,
             by_source,
-            max(ingested, default=None),
         )
 
     # ------------------------------------------------------------------------------------------------- decode
