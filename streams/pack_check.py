@@ -517,9 +517,10 @@ def _read_rules(file: _TomlFile, categories: Sequence[Category], known: set[str]
             table.fault("category", f"category = {category!r} is no category of this catalogue")
         of_category = by_code.get(category or "")
         priority = table.whole("priority", of_category.priority if of_category else 3, 1, 4)
+        unit = table.text("unit")
         table.warn_of_unknown_keys()
         if table.sound and metric is not None and category is not None and for_s is not None:
-            rules.append(Rule(metric, above, below, clear, for_s, category, priority))
+            rules.append(Rule(metric, above, below, clear, for_s, category, priority, unit))
     return tuple(rules)
 
 

@@ -78,11 +78,13 @@ class Rule:
     above: float | None
     below: float | None
     clear: float | None
-    """The value that must be undercut (`above`) or exceeded (`below`) to end the alarm; None: the threshold itself."""
+    """The value at which, and under (`above`) or over (`below`) which, the alarm ends; None: the threshold itself."""
     for_s: float
     category: str
     priority: int
     """1 highest to 4; the category's own unless the rule says otherwise."""
+    unit: str | None = None
+    """What the bounds are in; a reading that says another unit is refused.  None: any."""
 
 
 @dataclass(frozen=True)
