@@ -239,16 +239,27 @@ RULES_AND_RELATED = """
 # ---------------------------------------------------------------------------------------------------------- rules
 # A reading becomes a report when it has been beyond its bound for `for_s` on end; after that, only a reading back
 # within `clear` ends it.  Without the distance between the two, a value that trembles at its bound reports all day.
+# A reading that says another `unit` is refused: 20 mm of water are no flood.
 
 [[rule]]
 metric = "road_water_cm"  # depth over the road, 15 cm stops a car
+unit = "cm"
 above = 15
 clear = 10
 for_s = 120
 category = "90001"
 
 [[rule]]
+metric = "road_water_cm"  # no water is less than none: the gauge is at fault, not the street
+unit = "cm"
+below = -2
+clear = -1
+for_s = 1800
+category = "01067"
+
+[[rule]]
 metric = "sewer_level_m"  # water below the cover
+unit = "m"
 above = 2.8
 clear = 2.3
 for_s = 300
@@ -256,6 +267,7 @@ category = "90006"
 
 [[rule]]
 metric = "gas_lel_pct"  # share of the lower explosive limit; no waiting
+unit = "%LEL"
 above = 10
 clear = 5
 for_s = 0
@@ -263,6 +275,7 @@ category = "90004"
 
 [[rule]]
 metric = "pipe_pressure_mpa"  # a burst is a fall
+unit = "MPa"
 below = 0.15
 clear = 0.22
 for_s = 60
@@ -270,6 +283,7 @@ category = "90003"
 
 [[rule]]
 metric = "river_level_m"
+unit = "m"
 above = 4.5
 clear = 4.2
 for_s = 600
@@ -277,13 +291,24 @@ category = "90012"
 
 [[rule]]
 metric = "pm25_ugm3"  # an hour, for one passing lorry is no air quality
+unit = "ug/m3"
 above = 115
 clear = 75
 for_s = 3600
 category = "90009"
 
 [[rule]]
+metric = "pm25_ugm3"  # so much is smoke from close by; it need not last an hour, and goes before the air
+unit = "ug/m3"
+above = 400
+clear = 150
+for_s = 300
+category = "06020"
+priority = 1
+
+[[rule]]
 metric = "noise_db"
+unit = "dB"
 above = 70
 clear = 62
 for_s = 900
@@ -291,6 +316,7 @@ category = "06028"
 
 [[rule]]
 metric = "bin_fill_pct"
+unit = "%"
 above = 90
 clear = 60
 for_s = 600

@@ -11,7 +11,8 @@ What a file may leave out, and what holds then:
 - ``[[category]]``: ``accuracy_cap_m`` 30, ``reopen_s`` 0 (a closed incident is never reopened by a report), ``event``
   true, ``priority`` 3, ``department`` empty, no ``sla``, no ``labels``.  With ``event = false`` also ``radius_m`` and
   ``window_s`` (0).
-- ``[[rule]]``: ``clear`` (the threshold itself), ``for_s`` 0, ``priority`` (the category's).
+- ``[[rule]]``: ``clear`` (the threshold itself), ``for_s`` 0, ``priority`` (the category's), ``unit`` (any; what one
+  rule of a metric says holds for all of them).
 - ``devices.csv``: ``crs`` (that of ``[source.video]`` for cameras, of ``[source.iot]`` for all else) and the last three
   columns; ``places.csv``: ``aliases`` (several are parted by ``|``), ``crs`` wgs84, ``accuracy_m`` 100, ``grid_code``.
 
@@ -70,6 +71,9 @@ _YEAR_S = 366 * 86_400.0
 _CITY_CODE = re.compile(r"[^\s:/\\]{1,32}")
 _GROUP = re.compile(r"[^\s:/\\]{1,64}")
 _CODE = re.compile(r"\S(?:.{0,62}\S)?")
+# As long as messages may say them: a longer one would never be met.
+_METRIC = re.compile(r".{1,64}")
+_UNIT = re.compile(r".{1,32}")
 
 
 @dataclass(frozen=True)
@@ -500,8 +504,11 @@ def _read_rules(file: _TomlFile, categories: Sequence[Category], known: set[str]
         return ()
     rules: list[Rule] = []
     by_code = {category.code: category for category in categories}
+    line_of_rule: dict[tuple[object, ...], int | None] = {}
+    unit_of_metric: dict[str, tuple[str, int | None]] = {}
+    clear_zones: dict[str, tuple[float, float]] = {}
     for table in file.root.tables("rule"):
-        metric = table.text("metric", required=True)
+        metric = table.text("metric", required=True, pattern=_METRIC)
         above = table.number("above", None, -math.inf, math.inf)
         below = table.number("below", None, -math.inf, math.inf)
         clear = table.number("clear", None, -math.inf, math.inf)
@@ -516,11 +523,33 @@ def _read_rules(file: _TomlFile, categories: Sequence[Category], known: set[str]
         if category is not None and category not in known:
             table.fault("category", f"category = {category!r} is no category of this catalogue")
         of_category = by_code.get(category or "")
+        if of_category is not None and not of_category.event:
+            message = f"category = {category!r} is no event: no incident comes of this rule"
+            table.fault("category", message, "warning")
         priority = table.whole("priority", of_category.priority if of_category else 3, 1, 4)
-        unit = table.text("unit")
+        unit = table.text("unit", pattern=_UNIT)
         table.warn_of_unknown_keys()
-        if table.sound and metric is not None and category is not None and for_s is not None:
-            rules.append(Rule(metric, above, below, clear, for_s, category, priority, unit))
+        if not table.sound or metric is None or category is None or for_s is None:
+            continue
+        line = file.lines.line(table.path)
+        same = line_of_rule.setdefault((metric, above, below, for_s, category), line)
+        if same != line:
+            table.fault(None, f"duplicate rule: line {same} has one for the same metric, bound, time and category")
+        if unit is not None:
+            other, there = unit_of_metric.setdefault(metric, (unit, line))
+            if other != unit:
+                table.fault("unit", f"unit = {unit!r}: the rule in line {there} has {metric} in {other!r}")
+        low, high = clear_zones.get(metric, (-math.inf, math.inf))
+        if above is not None:
+            zone = low, min(high, above if clear is None else clear)
+        else:
+            assert below is not None
+            zone = max(low, below if clear is None else clear), high
+        if low <= high and zone[0] > zone[1]:
+            message = f"no value of {metric} is clear by all its rules, so every reading of it must be judged"
+            table.fault(None, message, "warning")
+        clear_zones[metric] = zone
+        rules.append(Rule(metric, above, below, clear, for_s, category, priority, unit))
     return tuple(rules)
 
 

@@ -138,10 +138,14 @@ hotline = ["咨询"]
 # under (over) it, so that a value that trembles around the threshold raises one alarm and not hundreds.
 [[rule]]
 metric = "water_depth_cm"
+# What the bounds are in: a reading that says another unit is refused.
+unit = "cm"
 above = 15
 clear = 10
 for_s = 120
 category = "90001"
+# Of several rules that one reading fulfils the highest priority reports; 1 to 4, by default the category's.
+# priority = 1
 
 # Pairs that people mistake for one another, 0 (never) to 1 (always).
 [[related]]

@@ -184,7 +184,7 @@ def test_every_entry_arrives_as_written():
     assert pack.categories[0].accuracy_cap_m == 30.0
     assert not pack.categories[2].event
     assert pack.rules == (
-        Rule("depth_cm", 15.0, None, 10.0, 120.0, "90001", 1),
+        Rule("depth_cm", 15.0, None, 10.0, 120.0, "90001", 1, None),
         Rule("pressure", None, -0.5, None, 0.0, "90001", 2),
     )
     assert pack.related == (Related("90001", "06010", 0.25),)
@@ -326,6 +326,9 @@ CATALOGUE_ROWS = [
     ("clear = 10", "clear = 16", 38, "clear = 16 must not be over above = 15"),
     ("for_s = 120", "for_s = -1", 39, "for_s = -1 must be"),
     ('category = "90001"', 'category = "9"', 40, "category = '9' is no category of this catalogue"),
+    ("for_s = 120", 'for_s = 120\nunit = ""', 40, "unit = '' must be a non-empty string"),
+    ("for_s = 120", f'for_s = 120\nunit = "{"m" * 33}"', 40, "unit = 'mmmmm"),
+    ('metric = "pressure"', f'metric = "{"p" * 65}"', 43, "metric = 'ppppp"),
     ('b = "06010"', 'b = "6010"', 50, "b = '6010' is no category of this catalogue"),
     ('b = "06010"', 'b = "90001"', 50, "category '90001' is related to itself"),
     ("similarity = 0.25", "similarity = 2", 51, "similarity = 2 must be a number, from 0 to 1"),
@@ -385,6 +388,54 @@ def test_a_fault_has_its_file_and_line(key, text, old, new, line, words):
     assert str(faults[0]).startswith(FILE[key] if line is None else f"{FILE[key]}:{line}: ")
 
 
+@pytest.mark.parametrize(
+    ("added", "severity", "line", "words"),
+    [
+        (
+            "metric='depth_cm'\nabove=15\nclear=9\nfor_s=120\npriority=2\ncategory='90001'",
+            "fault",
+            52,
+            "duplicate rule: line 35 has one for the same metric, bound, time and category",
+        ),
+        (
+            "metric='new'\nabove=1\nunit='cm'\ncategory='90001'\n"
+            "[[rule]]\nmetric='new'\nabove=2\ncategory='06010'\n"
+            "[[rule]]\nmetric='new'\nabove=3\nunit='mm'\ncategory='06010'",
+            "fault",
+            64,
+            "unit = 'mm': the rule in line 52 has new in 'cm'",
+        ),
+        (
+            "metric='depth_cm'\nbelow=11\nclear=12\ncategory='06010'",
+            "warning",
+            52,
+            "no value of depth_cm is clear by all its rules",
+        ),
+        ("metric='depth_cm'\nabove=90\ncategory='ask'", "warning", 55, "category = 'ask' is no event"),
+    ],
+    ids=lambda value: value if str(value)[:2] in ("du", "un", "no", "ca") else "",
+)
+def test_a_rule_that_disagrees_with_another_or_with_its_category(added, severity, line, words):
+    faults = check_pack(pack_files(catalogue=f"{CATALOGUE}[[rule]]\n{added}\n"))
+    assert [(fault.file, fault.line, fault.severity) for fault in faults] == [("catalogue.toml", line, severity)]
+    assert words in faults[0].message
+
+
+def test_rules_of_one_metric_may_differ_in_bound_time_or_category():
+    """A higher bound may report at once, and the same bound something else."""
+    added = "".join(
+        f"[[rule]]\nmetric='depth_cm'\n{terms}\n"
+        for terms in (
+            "above=40\nclear=10\nfor_s=120\ncategory='90001'",
+            "above=15\nclear=10\nfor_s=0\ncategory='90001'",
+            "above=15\nclear=10\nfor_s=120\ncategory='06010'",
+            "below=-15\nfor_s=120\ncategory='90001'\nunit='cm'",
+        )
+    )
+    assert check_pack(pack_files(catalogue=CATALOGUE + added)) == []
+    assert [rule.unit for rule in parse_pack(pack_files(catalogue=CATALOGUE + added)).rules] == [None] * 5 + ["cm"]
+
+
 @pytest.mark.parametrize("name", ["city.toml", "grid.geojson", "catalogue.toml"])
 def test_a_required_file_that_is_missing_is_named(name):
     files = pack_files()
@@ -429,7 +480,7 @@ def test_all_files_are_checked_at_once():
     ("changes", "line", "words"),
     [
         ({"city": edited(CITY, "confidence", "trust")}, 10, "trust is not a key"),
-        ({"catalogue": edited(CATALOGUE, "metric = ", 'unit = "cm"\nmetric = ')}, 36, "unit is not a key"),
+        ({"catalogue": edited(CATALOGUE, "metric = ", 'units = "cm"\nmetric = ')}, 36, "units is not a key"),
         ({"devices": edited(DEVICES, "113.2,37.2,,5", "13.2,37.2,,5")}, 4, "lies in no cell of the grid"),
         ({"devices": edited(DEVICES, "asset_id", "asset")}, 3, "column 'asset' is not known"),
         ({"places": edited(PLACES, "老火车站", "广场")}, 3, "place '广场' is already in line 2"),
