@@ -20,7 +20,7 @@ clear and leaves it so does not count in this; then it is the same whether intak
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from operator import getitem
@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from streams.messages import Reason
 from streams.pack import CityPack
+from streams.pack_entries import Rule
 from streams.privacy import mask_beginning
 from streams.refusal import Refusal
 
@@ -81,8 +82,14 @@ class ReadingRules:
     @classmethod
     def from_pack(cls, pack: CityPack) -> ReadingRules:
         """The rules of a pack."""
+        return cls.from_rules(pack.rules)
+
+    @classmethod
+    def from_rules(cls, rules: Iterable[Rule]) -> ReadingRules:
+        """The same of a catalogue's rules, in its order."""
         of_metric: dict[str, tuple[RuleTerms, ...]] = {}
-        for rule in pack.rules:
+        unit_of_metric: dict[str, str] = {}
+        for rule in rules:
             bound = rule.above if rule.above is not None else rule.below
             clear = rule.clear if rule.clear is not None else bound
             assert clear is not None
@@ -90,7 +97,9 @@ class ReadingRules:
                 rule.metric, rule.above, rule.below, clear, round(rule.for_s * 1000), rule.category, rule.priority
             )
             of_metric[rule.metric] = (*of_metric.get(rule.metric, ()), terms)
-        return cls(of_metric, {rule.metric: rule.unit for rule in pack.rules if rule.unit is not None})
+            if rule.unit is not None:
+                unit_of_metric[rule.metric] = rule.unit
+        return cls(of_metric, unit_of_metric)
 
     def refusals(self, metric: Sequence[str], unit: Sequence[str | None], value: _Floats) -> dict[int, Refusal]:
         """The readings that no rule can judge, by row: another unit than the rules', or a value that is no number.
@@ -385,6 +394,13 @@ class _Alarm:
         self.newest_ms = newest_ms
 
 
+def _is_clear_by_all(rules: Sequence[RuleTerms], value: float) -> bool:
+    for rule in rules:  # noqa: SIM110 - a generator costs more than what it would ask
+        if not rule.is_clear(value):
+            return False
+    return True
+
+
 class AlarmStates:
     """The state of each rule for each device: a pure fold over readings, the same for the same rows in the same order.
 
@@ -422,7 +438,7 @@ class AlarmStates:
             return -1
         alarm = self._alarms.get((device, metric))
         if alarm is None:
-            if all(rule.is_clear(value) for rule in rules):
+            if _is_clear_by_all(rules, value):
                 return -1
             alarm = self._alarms[device, metric] = _Alarm(rules, time_ms)
         else:
@@ -432,7 +448,7 @@ class AlarmStates:
                 held = dict(zip(alarm.rules, alarm.since, strict=True))
                 alarm.since = [held.get(rule, _CLEAR) for rule in rules]
                 alarm.rules = rules
-            if all(since == _CLEAR for since in alarm.since) and all(rule.is_clear(value) for rule in rules):
+            if alarm.since.count(_CLEAR) == len(rules) and _is_clear_by_all(rules, value):
                 return -1
             alarm.newest_ms = time_ms
         told = -1
