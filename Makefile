@@ -48,6 +48,7 @@ bench: install
 	$(BIN)/python -m benchmarks.plain_rule "$(CITYBRAIN_DATA)/boston"
 	$(BIN)/python -m benchmarks.replay_throughput
 	$(BIN)/python -m benchmarks.clickhouse_sink
+	$(BIN)/python -m benchmarks.readings "$(CITYBRAIN_DATA)/traffic"
 
 packs: install
 	@test -f "$(CITYBRAIN_DATA)/boston/neighborhoods.geojson.gz" || { echo "no recorded data in $(CITYBRAIN_DATA); set CITYBRAIN_DATA" >&2; exit 1; }
@@ -55,6 +56,10 @@ packs: install
 		--name Boston --code boston --timezone America/New_York --out build/packs/boston
 	cp packs/boston/*.toml build/packs/boston/
 	$(BIN)/citybrain check-city build/packs/boston
+	$(BIN)/python -m packs.loops.make_recording "$(CITYBRAIN_DATA)/traffic/la_loop_speed_mph_wide.csv.gz" \
+		"$(CITYBRAIN_DATA)/traffic/la_loop_sensors.csv" build/loops
+	$(BIN)/citybrain build-pack --boundaries build/loops/boundary.geojson --cell-m 1000 --out build/loops/pack
+	$(BIN)/citybrain check-city build/loops/pack
 
 # The versions that an unpinned install brings today, in an environment of their own.
 lock: install
