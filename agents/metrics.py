@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, SOURCES, Outcome, Reason
+from streams.messages import ASSIGNMENTS, DEAD_LETTERS, FEEDBACK, INCIDENTS, SOURCES, Action, Outcome, Reason, Status
 
 STAGES = ("intake", "dedupe", "clickhouse")
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
@@ -48,9 +48,6 @@ class Metrics:
             ["topic", "partition"],
             registry=registry,
         )
-        self.open_incidents = Gauge(
-            "citybrain_open_incidents", "Incidents not closed, in the shards of this worker.", registry=registry
-        )
         self.newest = Gauge(
             "citybrain_newest_ingestion_timestamp_seconds",
             "Newest ingestion time of a report, as read from the sources and as written to ClickHouse.",
@@ -81,6 +78,32 @@ class Metrics:
             "citybrain_watermark_timestamp_seconds", "Event time up to which a shard is complete.", ["shard"],
             registry=registry,
         )  # fmt: skip
+        self.feedback = Counter(
+            "citybrain_feedback_total",
+            "Feedback of dispatch centres: applied, repeated, or refused and why.",
+            ["action", "result"],
+            registry=registry,
+        )
+        self.incidents = Gauge(
+            "citybrain_incidents", "Incidents in the shards of this worker, by status.", ["status"], registry=registry
+        )
+        self.pack_info = Gauge(
+            "citybrain_pack_info", "1 for the version of the city pack that reports are located by.", ["version"],
+            registry=registry,
+        )  # fmt: skip
+        self.pack_reloads = Counter(
+            "citybrain_pack_reloads_total", "Changes of the pack's folder taken up, or refused.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self.pack_reload_failed = Gauge(
+            "citybrain_pack_reload_failed",
+            "1 while the folder's pack cannot be used and the former one stays in use.",
+            registry=registry,
+        )
+        self.places = Counter(
+            "citybrain_places_total", "Hotline tickets without coordinates, placed by a name or not.", ["result"],
+            registry=registry,
+        )  # fmt: skip
         self._newest_ms = {"read": 0, "written": 0}
         for source in SOURCES:
             self.messages.labels(source)
@@ -92,6 +115,17 @@ class Metrics:
         for stage in STAGES:
             self.seconds.labels(stage)
             self.batch.labels(stage)
+        for action in Action:
+            for result in ("applied", "repeated", Reason.UNKNOWN_INCIDENT.value, Reason.ILLEGAL_TRANSITION.value):
+                self.feedback.labels(action.value, result)
+        for status in Status:
+            self.incidents.labels(status.value)
+        for result in ("ok", "failed"):
+            self.pack_reloads.labels(result)
+        for result in ("placed", "unplaced"):
+            self.places.labels(result)
+        for reason in Reason:
+            self.dead_letters.labels(FEEDBACK, reason.value)
         self.sink_waits.labels("clickhouse")
         for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS):
             self.unreadable.labels(topic)

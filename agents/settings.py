@@ -55,6 +55,8 @@ class Settings:
     commit_interval_s: float = 1.0
     session_timeout_s: float = 30.0
     """A worker silent for so long loses its partitions to others."""
+    pack_poll_s: float = 5.0
+    """How often the pack's folder is looked at for a change, which is taken up between two batches; 0 never."""
     log_level: str = "INFO"
     caller_key: bytes = field(default=b"", repr=False)
     """Key of the callers' hashes: `CITYBRAIN_CALLER_KEY`, or the file named by `CITYBRAIN_CALLER_KEY_FILE`."""
@@ -67,6 +69,7 @@ class Settings:
             ("clickhouse_max_age_s", 0, 600),
             ("max_poll_records", 1, 50_000),
             ("commit_interval_s", 0.05, 60),
+            ("pack_poll_s", 0, 3_600),
             ("session_timeout_s", 6, 1_800),
         ):
             value = getattr(self, name)

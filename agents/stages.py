@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -19,10 +20,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from agents.metrics import Metrics
 from sinks.clickhouse import ClickHouseSink
 from sinks.kafka import Delivery, KafkaSink
-from streams.blocks import BlockError, Mark, decode_block, encode_blocks, encode_tick, shard_of_group
+from streams.blocks import BlockError, Mark, decode_block, encode_blocks, encode_tick
 from streams.dead_letters import DeadLetter
-from streams.dedupe import DedupeRules
-from streams.intake import Intake, IntakeLimits, SourceRecord
+from streams.intake import Intake, IntakeLimits, IntakePack, SourceRecord
 from streams.messages import (
     ASSIGNMENTS,
     DEAD_LETTERS,
@@ -36,7 +36,9 @@ from streams.messages import (
     Reason,
 )
 from streams.pack import CityPack
+from streams.routing import Router
 from streams.shard import Decisions, Shard
+from streams.terms import Terms
 
 log = logging.getLogger("citybrain.stages")
 
@@ -52,7 +54,7 @@ class Record(Protocol):
 
 
 class IntakeStage:
-    """Source topics to `reports`: decode, locate, and send each report to its category group's shard."""
+    """Source topics and feedback to `reports`: decode, locate, and send each to its category group's shard."""
 
     def __init__(
         self,
@@ -64,37 +66,49 @@ class IntakeStage:
         shards: int,
         metrics: Metrics,
     ) -> None:
-        self._pack = pack
         self._intake = Intake(pack, key, limits)
+        self._router = Router(self._intake.terms, shards)
         self._kafka = kafka
         self._prefix = prefix
         self._shards = shards
         self._metrics = metrics
-        self._shard_of_category = np.array(
-            [shard_of_group(pack.code, category.group, shards) for category in pack.categories], np.int64
-        )
+        metrics.pack_info.labels(pack.version).set(1)
+
+    @property
+    def topics(self) -> list[str]:
+        """Every topic it can take, without prefix."""
+        return self._intake.topics
+
+    @property
+    def pack_version(self) -> str:
+        """Version of the pack in use."""
+        return self._intake.pack.version
+
+    def use(self, made: IntakePack) -> None:
+        """Locate from the next batch on by another version of the pack."""
+        self._metrics.pack_info.remove(self.pack_version)
+        self._intake.use(made)
+        self._router = Router(self._intake.terms, self._shards)
+        self._metrics.pack_info.labels(self.pack_version).set(1)
 
     def take(self, topic: str, partition: int, records: Sequence[Record]) -> Delivery:
         """One batch of a source partition; ``topic`` is without prefix.  What comes of it is on its way."""
         with self._metrics.timed("intake", len(records)):
             batch = self._intake.take([_source_record(topic, partition, record) for record in records])
             delivery = Delivery()
-            shard_of_row = self._shard_of_category[batch.reports.category]
-            for shard in np.unique(shard_of_row).tolist():
-                for block in encode_blocks(self._pack, batch.reports.take(shard_of_row == shard)):
+            terms = self._intake.terms
+            for shard, (rows, _, feedback) in self._router.split(batch.reports, batch.feedback).items():
+                for block in encode_blocks(terms, batch.reports.take(rows), feedback, (shard, self._shards)):
                     self._kafka.send(delivery, self._prefix + REPORTS, block, partition=shard)
-            for letter in batch.dead_letters:
-                self._kafka.send(
-                    delivery, self._prefix + DEAD_LETTERS, letter.value, key=letter.key, headers=letter.headers()
-                )
+            send_dead_letters(batch.dead_letters, self._kafka, delivery, self._prefix, self._metrics)
         metrics = self._metrics
         for source, count in batch.elements_by_source.items():
             metrics.messages.labels(source).inc(count)
         for number, count in enumerate(np.bincount(batch.reports.source, minlength=len(SOURCES)).tolist()):
             metrics.reports.labels(SOURCES[number]).inc(count)
-        for letter in batch.dead_letters:
-            metrics.dead_letters.labels(letter.source, letter.reason.value).inc()
         metrics.quiet.inc(batch.quiet_readings)
+        metrics.places.labels("placed").inc(batch.placed_by_name)
+        metrics.places.labels("unplaced").inc(batch.unplaced)
         if len(batch.reports):
             metrics.saw_ingestion("read", int(batch.reports.ingested_ms.max()))
         return delivery
@@ -106,7 +120,7 @@ class IntakeStage:
     def tick(self, marks: Sequence[Mark]) -> None:
         """Tell every shard how far source partitions were read."""
         delivery = Delivery()
-        tick = encode_tick(self._pack, marks)
+        tick = encode_tick(self._intake.terms, marks)
         for shard in range(self._shards):
             self._kafka.send(delivery, self._prefix + REPORTS, tick, partition=shard)
         self._kafka.wait(delivery)
@@ -116,11 +130,21 @@ def _source_record(topic: str, partition: int, record: Record) -> SourceRecord:
     # -1 stands for none; a client may set any 64 bits, and what no calendar holds is none as well.
     given = record.timestamp
     timestamp = given if given is not None and 0 <= given <= MAX_TIME_MS else None
-    return SourceRecord(topic, partition, record.offset, timestamp, record.key, record.value or b"")
+    platform = next((data.decode(errors="replace") for name, data in record.headers if name == "platform"), None)
+    return SourceRecord(topic, partition, record.offset, timestamp, record.key, record.value or b"", platform)
+
+
+def send_dead_letters(
+    letters: Sequence[DeadLetter], kafka: KafkaSink, delivery: Delivery, prefix: str, metrics: Metrics
+) -> None:
+    """Each unchanged, with the headers that say why."""
+    for letter in letters:
+        kafka.send(delivery, prefix + DEAD_LETTERS, letter.value, key=letter.key, headers=letter.headers())
+        metrics.dead_letters.labels(letter.source, letter.reason.value).inc()
 
 
 class DedupeStage:
-    """`reports` to incidents and assignments: one fold for each shard this worker owns.
+    """`reports` to incidents and assignments: one fold for each shard this worker owns, whatever its pack is.
 
     ``read_log(partition, start, end)`` gives the records of a partition of `reports` from offset ``start`` (or the
     oldest there is) up to, not including, ``end``.  A fold that has not seen all before a batch folds that silently
@@ -129,15 +153,18 @@ class DedupeStage:
 
     def __init__(
         self,
-        pack: CityPack,
-        rules: DedupeRules,
+        city: str,
         kafka: KafkaSink,
         prefix: str,
         metrics: Metrics,
         read_log: Callable[[int, int, int], Any],
+        *,
+        lateness_s: int,
+        remember_s: int,
     ) -> None:
-        self._pack = pack
-        self._rules = rules
+        self._terms = Terms(city)
+        self._lateness_s = lateness_s
+        self._remember_s = remember_s
         self._kafka = kafka
         self._prefix = prefix
         self._metrics = metrics
@@ -155,8 +182,15 @@ class DedupeStage:
                 # What was folded may not have been told; folding again from the log tells it.
                 self._drop(partition)
                 raise
-            self._metrics.open_incidents.set(sum(len(shard) for shard in self._shards.values()))
+            self._count_incidents()
             return delivery
+
+    def _count_incidents(self) -> None:
+        by_status = Counter[str]()
+        for shard in self._shards.values():
+            by_status.update(shard.by_status())
+        for status, count in by_status.items():
+            self._metrics.incidents.labels(status).set(count)
 
     def _take(self, partition: int, records: Sequence[Record]) -> Delivery:
         shard = self._caught_up(partition, records[0].offset)
@@ -176,7 +210,7 @@ class DedupeStage:
         with self._lock:
             for partition in partitions:
                 self._drop(partition)
-            self._metrics.open_incidents.set(sum(len(shard) for shard in self._shards.values()))
+            self._count_incidents()
 
     def _drop(self, partition: int) -> None:
         self._shards.pop(partition, None)
@@ -187,7 +221,7 @@ class DedupeStage:
         if self._next_offset.get(partition, 0) > offset:
             self._drop(partition)  # delivered again: what follows must be told again
         if partition not in self._shards:
-            self._shards[partition] = Shard(self._pack, self._rules)
+            self._shards[partition] = Shard(self._terms, lateness_s=self._lateness_s, remember_s=self._remember_s)
             self._next_offset[partition] = 0
         shard = self._shards[partition]
         if self._next_offset[partition] < offset:
@@ -200,7 +234,7 @@ class DedupeStage:
         """Fold one record; without a ``delivery`` silently."""
         value = record.value or b""
         try:
-            block = decode_block(value, self._pack)
+            block = decode_block(value, self._terms)
         except BlockError as error:
             # Only we write this topic, but whatever stands in it must not stop the city.
             if delivery is not None:
@@ -208,16 +242,23 @@ class DedupeStage:
                     REPORTS, partition, record.offset, 0, record.key, value, Reason.MALFORMED_JSON, None, str(error),
                     record.timestamp or 0,
                 )  # fmt: skip
-                self._kafka.send(delivery, self._prefix + DEAD_LETTERS, value, key=record.key, headers=letter.headers())
-                self._metrics.dead_letters.labels(REPORTS, letter.reason.value).inc()
+                send_dead_letters([letter], self._kafka, delivery, self._prefix, self._metrics)
             return None
         decisions = shard.apply_block(block, silent=delivery is None)
         if delivery is None:
             return None
         self._metrics.redelivered.inc(decisions.redelivered)
+        self._metrics.quiet.inc(decisions.quiet_readings)
+        for action, count in decisions.feedback.items():
+            self._metrics.feedback.labels(action, "applied").inc(count)
+        for action, count in decisions.feedback_repeats.items():
+            self._metrics.feedback.labels(action, "repeated").inc(count)
+        for letter, action in zip(decisions.dead_letters, decisions.refused_actions, strict=True):
+            self._metrics.feedback.labels(action, letter.reason.value).inc()
         return decisions
 
     def _send(self, decisions: Decisions, delivery: Delivery) -> None:
+        send_dead_letters(decisions.dead_letters, self._kafka, delivery, self._prefix, self._metrics)
         for incident in decisions.incidents:
             self._kafka.send(
                 delivery, self._prefix + INCIDENTS, _json.encode(incident), key=incident.incident_id.encode()

@@ -15,16 +15,16 @@ from faust.types import TP
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from agents.metrics import Metrics
+from agents.pack_folder import PackFolder
 from agents.settings import Settings
 from agents.stages import ClickHouseStage, DedupeStage, IntakeStage, LogReader
 from sinks.clickhouse import ClickHouseSink
 from sinks.errors import SinkError
 from sinks.kafka import Delivery, KafkaSink
 from streams.blocks import Mark
-from streams.dedupe import DedupeRules
 from streams.explanation import MAX_LIMIT, explain_from_sink
-from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, TOPIC_OF_SOURCE
-from streams.pack import CityPack
+from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, source_of
+from streams.pack import CityPack, PackError
 
 log = logging.getLogger("citybrain.worker")
 
@@ -53,12 +53,18 @@ class Worker:
         self.pack = pack
         self.metrics = Metrics(CollectorRegistry())
         self.kafka = kafka
-        rules = DedupeRules.from_pack(pack, lateness_s=settings.lateness_s, remember_s=settings.too_old_s)
         prefix = settings.prefix
         self.intake = IntakeStage(pack, key, settings.limits(), kafka, prefix, shards, self.metrics)
         self.dedupe = DedupeStage(
-            pack, rules, kafka, prefix, self.metrics, LogReader(settings.brokers, prefix + REPORTS).read
+            pack.code,
+            kafka,
+            prefix,
+            self.metrics,
+            LogReader(settings.brokers, prefix + REPORTS).read,
+            lateness_s=settings.lateness_s,
+            remember_s=settings.too_old_s,
         )
+        self._pack_folder = PackFolder(settings.city, pack)
         self.clickhouse = ClickHouseStage(sink, self.metrics)
         self._intake_turn = asyncio.Lock()
         self._told_marks: dict[TP, Mark] = {}
@@ -95,7 +101,8 @@ class Worker:
             worker_redirect_stdouts=False,
         )
         prefix = settings.prefix
-        sources = [prefix + topic for topic in TOPIC_OF_SOURCE.values()]
+        sources = [prefix + topic for topic in self.intake.topics]
+        self._subscribed = set(sources)
         decided = [prefix + topic for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS)]
 
         @app.agent(_raw(app, *sources), name="intake")
@@ -132,6 +139,15 @@ class Worker:
         async def tick(_app: Any) -> None:
             async with self._intake_turn:
                 await self._tick()
+
+        if settings.pack_poll_s:
+
+            @app.timer(interval=settings.pack_poll_s)
+            async def look_at_pack(_app: Any) -> None:
+                await self._or_crash(self._look_at_pack)
+                if self._pack_folder.changed is not None:
+                    async with self._intake_turn:
+                        self._take_up_pack()
 
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
@@ -190,10 +206,10 @@ class Worker:
             raise
 
     def _take_source(self, message: Any) -> Delivery:
-        topic = self._source_topic(message.tp)
-        assert topic is not None
+        topic = message.topic.removeprefix(self.settings.prefix)
         delivery = self.intake.take(topic, message.partition, message.value)
-        self._processed[message.tp] = message.offset
+        if self._source_topic(message.tp) is not None:
+            self._processed[message.tp] = message.offset
         self._observe_lag(message)
         return delivery
 
@@ -230,11 +246,34 @@ class Worker:
                 self._stopping.wait(wait_s)
                 wait_s = min(2 * wait_s, _RETRY_MOST_S)
 
+    # ------------------------------------------------------------------------------------------------------ pack
+
+    def _look_at_pack(self) -> None:
+        """The old pack stays in use, loudly, while the folder's newest cannot be."""
+        try:
+            self._pack_folder.look()
+        except PackError as error:
+            self.metrics.pack_reloads.labels("failed").inc()
+            self.metrics.pack_reload_failed.set(1)
+            log.error("the changed pack is not taken up, %s stays in use: %s", self.intake.pack_version, error)
+
+    def _take_up_pack(self) -> None:
+        made = self._pack_folder.take()
+        former = self.intake.pack_version
+        self.intake.use(made)
+        self.metrics.pack_reloads.labels("ok").inc()
+        self.metrics.pack_reload_failed.set(0)
+        log.info("the pack changed: from %s to %s", former, made.pack.version)
+        unread = {self.settings.prefix + topic for topic in self.intake.topics} - self._subscribed
+        if unread:
+            log.warning("topics of new platforms are read after a restart only: %s", ", ".join(sorted(unread)))
+
     # ----------------------------------------------------------------------------------------------------- marks
 
     def _source_topic(self, tp: TP) -> str | None:
+        """The topic without prefix if reports come from it; feedback says nothing of how far they have come."""
         topic = tp.topic.removeprefix(self.settings.prefix)
-        return topic if tp.topic.startswith(self.settings.prefix) and topic in TOPIC_OF_SOURCE.values() else None
+        return topic if tp.topic.startswith(self.settings.prefix) and source_of(topic) is not None else None
 
     def _mark(self, tp: TP, *, drained: bool) -> Mark:
         topic = self._source_topic(tp)

@@ -81,6 +81,7 @@ def incidents(count: int) -> list[Incident]:
             community_code="361002001001",
             street_code="361002001",
             county_code="361002",
+            layer_codes={"综治": f"3610020010010{n % 99:02d}"},
             lon=116.3 + rng.random() / 10,
             lat=27.9 + rng.random() / 10,
             accuracy_m=5.0,

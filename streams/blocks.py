@@ -1,12 +1,12 @@
-"""Blocks: what one record of the internal `reports` topic holds — reports for one shard, and marks.
+"""Blocks: what one record of the internal `reports` topic holds — reports and feedback for one shard, and marks.
 
-A block is self-contained: categories and cells stand in it by code, so a reader with another pack still understands
-it.  It is a msgpack array of little-endian columns, compressed with zstd.  A block without reports is a tick.
+A block is self-contained: it carries the terms of its categories and cells (:mod:`streams.terms`), so whoever reads it
+decides as the writer's pack would have it.  It is a msgpack array of little-endian columns, compressed with zstd.  A
+block without reports and feedback is a tick.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +15,13 @@ import msgspec
 import numpy as np
 import zstandard
 
-from streams.messages import SOURCES
-from streams.pack import CityPack
-from streams.reports import LocatedReports, Texts
+from streams.feedback import ACTIONS, Feedback
+from streams.messages import SOURCES, source_of
+from streams.readings import RuleTerms
+from streams.reports import LocatedReports, Reading, Texts
+from streams.terms import CITY_ITSELF, CategoryTerms, CellCodes, PackTerms, Terms
 
-FORMAT = 1
+FORMAT = 2
 MAX_BLOCK_ROWS = 5_000
 MAX_BLOCK_BYTES = 700_000
 """Below the 1 MiB at which brokers refuse a record by default, headers and all."""
@@ -27,9 +29,9 @@ _MAX_RAW_BYTES = 256 << 20
 
 _NUMBERS = (
     "source", "partition", "offset", "index", "mark_ms", "ingested_ms", "time_ms",
-    "lon_e7", "lat_e7", "accuracy_cm", "key_hi", "key_lo",
+    "lon_e7", "lat_e7", "accuracy_cm", "confidence", "key_hi", "key_lo",
 )  # fmt: skip
-_TEXTS = ("report_id", "witness", "asset_id", "address", "text")
+_TEXTS = ("report_id", "platform", "device", "witness", "asset_id", "address", "text")
 
 
 class BlockError(ValueError):
@@ -53,74 +55,132 @@ class _Encoded(msgspec.Struct, array_like=True):
     rows: int
     numbers: list[bytes]
     texts: list[tuple[bytes, bytes]]  # lengths as int32, then the joined UTF-8
-    categories: list[str]
+    south_deg: float
+    north_deg: float
+    categories: list[CategoryTerms]
     category: bytes
-    cells: list[str]
+    cells: list[CellCodes]
     cell: bytes
+    topics: list[str]
+    topic: bytes
+    readings: list[_EncodedReading]
+    rules: list[list[tuple[RuleTerms, int]]]
+    feedback: list[Feedback]
+    shard: tuple[int, int]
+
+
+class _EncodedReading(msgspec.Struct, array_like=True):
+    """The row that is a reading, its metric and value, and which of the block's lists of rules judges it."""
+
+    row: int
+    metric: str
+    value: float
+    rules: int
 
 
 @dataclass(slots=True)
 class Block:
-    """A decoded block: its reports in columns, and the marks that hold before its first report."""
+    """A decoded block: its reports in columns, feedback, and the marks that hold before its first report.
+
+    ``shard`` is the number of the shard it was written for, and of how many.
+    """
 
     city: str
     pack_version: str
     reports: LocatedReports
     marks: list[Mark] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
+    shard: tuple[int, int] = (0, 1)
 
 
-def shard_of_group(city: str, group: str, shards: int) -> int:
-    """The partition of `reports` that carries a category group of a city: a stable hash."""
-    digest = hashlib.blake2b(f"{city}\0{group}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) % shards
-
-
-def encode_tick(pack: CityPack, marks: Sequence[Mark]) -> bytes:
+def encode_tick(terms: PackTerms, marks: Sequence[Mark]) -> bytes:
     """A block without reports."""
-    return _compress(_Encoded(FORMAT, pack.code, pack.version, list(marks), 0, [], [], [], b"", [], b""))
+    return _compress(_block(terms, marks=marks))
 
 
-def encode_blocks(pack: CityPack, reports: LocatedReports) -> Iterator[bytes]:
-    """The reports as one or more blocks, in order, none larger than :data:`MAX_BLOCK_BYTES` unless of one row."""
-    for start in range(0, len(reports), MAX_BLOCK_ROWS):
-        yield from _split(pack, reports.take(slice(start, start + MAX_BLOCK_ROWS)))
+def encode_blocks(
+    terms: PackTerms,
+    reports: LocatedReports,
+    feedback: Sequence[Feedback] = (),
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[bytes]:
+    """Reports and feedback as one or more blocks, in order, none larger than :data:`MAX_BLOCK_BYTES` unless of one row.
+
+    The reports' numbers are those of ``terms``; ``shard`` says which shard they are for, and of how many.
+    """
+    rest, rest_feedback = reports, list(feedback)
+    while len(rest) + len(rest_feedback):
+        here, here_feedback, rest, rest_feedback = _cut(rest, rest_feedback, MAX_BLOCK_ROWS)
+        yield from _split(terms, here, here_feedback, shard)
 
 
-def _split(pack: CityPack, reports: LocatedReports) -> Iterator[bytes]:
-    encoded = _encode(pack, reports)
-    if len(encoded) <= MAX_BLOCK_BYTES or len(reports) == 1:
+def _split(
+    terms: PackTerms, reports: LocatedReports, feedback: list[Feedback], shard: tuple[int, int]
+) -> Iterator[bytes]:
+    encoded = _encode(terms, reports, feedback, shard)
+    rows = len(reports) + len(feedback)
+    if len(encoded) <= MAX_BLOCK_BYTES or rows == 1:
         yield encoded
         return
-    half = len(reports) // 2
-    yield from _split(pack, reports.take(slice(0, half)))
-    yield from _split(pack, reports.take(slice(half, None)))
+    first, first_feedback, second, second_feedback = _cut(reports, feedback, rows // 2)
+    yield from _split(terms, first, first_feedback, shard)
+    yield from _split(terms, second, second_feedback, shard)
 
 
-def _encode(pack: CityPack, reports: LocatedReports) -> bytes:
-    category_numbers, category = np.unique(reports.category, return_inverse=True)
-    cell_numbers, cell = np.unique(reports.cell, return_inverse=True)
-    return _compress(
-        _Encoded(
-            FORMAT,
-            pack.code,
-            pack.version,
-            [],
-            len(reports),
-            [_little_endian(getattr(reports, name)) for name in _NUMBERS],
-            [_encode_texts(getattr(reports, name)) for name in _TEXTS],
-            [pack.categories[number].code for number in category_numbers.tolist()],
-            _little_endian(category.astype(np.int32)),
-            ["" if number < 0 else pack.grid.codes[number] for number in cell_numbers.tolist()],
-            _little_endian(cell.astype(np.int32)),
-        )
-    )
+def _cut(
+    reports: LocatedReports, feedback: list[Feedback], at: int
+) -> tuple[LocatedReports, list[Feedback], LocatedReports, list[Feedback]]:
+    """The first ``at`` of reports and feedback in their common order, and the others."""
+    first = sum(1 for number, one in enumerate(feedback) if one.before + number < at)
+    rows = at - first
+    after = [msgspec.structs.replace(one, before=one.before - rows) for one in feedback[first:]]
+    return reports.take(slice(0, rows)), feedback[:first], reports.take(slice(rows, None)), after
 
 
-def decode_block(data: bytes, pack: CityPack) -> Block:
-    """The block, with categories and cells as indices into ``pack``.
+def _encode(terms: PackTerms, reports: LocatedReports, feedback: Sequence[Feedback], shard: tuple[int, int]) -> bytes:
+    encoded = _block(terms, feedback=feedback, shard=shard)
+    if len(reports):
+        reading_rows = reports.reading_rows()
+        of_rules = {category for reading in reports.reading[reading_rows].tolist() for _, category in reading.rules}
+        categories = sorted(of_rules.union(reports.category.tolist()))
+        cells, cell = np.unique(reports.cell, return_inverse=True)
+        topics, topic = np.unique(reports.topic, return_inverse=True)
+        encoded.rows = len(reports)
+        encoded.numbers = [_little_endian(getattr(reports, name)) for name in _NUMBERS]
+        encoded.texts = [_encode_texts(getattr(reports, name)) for name in _TEXTS]
+        encoded.categories = [terms.categories[number] for number in categories]
+        encoded.category = _little_endian(np.searchsorted(categories, reports.category).astype(np.int32))
+        encoded.cells = [CITY_ITSELF if number < 0 else terms.cells[number] for number in cells.tolist()]
+        encoded.cell = _little_endian(cell.astype(np.int32))
+        encoded.topics = [terms.topics[number] for number in topics.tolist()]
+        encoded.topic = _little_endian(topic.astype(np.int32))
+        numbers: dict[str, int] = {}
+        for row in reading_rows.tolist():
+            metric, value, rules = reports.reading[row]
+            number = numbers.setdefault(metric, len(numbers))
+            if number == len(encoded.rules):
+                encoded.rules.append([(rule, categories.index(category)) for rule, category in rules])
+            encoded.readings.append(_EncodedReading(row, metric, value, number))
+    return _compress(encoded)
 
-    A cell that this pack does not have becomes the city itself; raises :class:`BlockError` for bytes that are no block
-    of this format, for another city's, or for a category that the pack does not have.
+
+def _block(
+    terms: PackTerms,
+    *,
+    marks: Sequence[Mark] = (),
+    feedback: Sequence[Feedback] = (),
+    shard: tuple[int, int] = (0, 1),
+) -> _Encoded:
+    return _Encoded(
+        FORMAT, terms.city, terms.pack_version, list(marks), 0, [], [], terms.south_deg, terms.north_deg, [], b"", [],
+        b"", [], b"", [], [], list(feedback), shard,
+    )  # fmt: skip
+
+
+def decode_block(data: bytes, terms: Terms) -> Block:
+    """The block, its categories and cells by their numbers in ``terms``, which grow by those not seen before.
+
+    Raises :class:`BlockError` for bytes that are no block of this format, or for another city's.
     """
     try:
         if zstandard.frame_content_size(data) > _MAX_RAW_BYTES:
@@ -128,19 +188,20 @@ def decode_block(data: bytes, pack: CityPack) -> Block:
         raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_RAW_BYTES)
         read = _decoder.decode(raw)
     except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BlockError(f"not a block of reports: {error}") from error
+        raise BlockError(f"not a block of reports of format {FORMAT}: {error}") from error
     if read.format != FORMAT:
         raise BlockError(f"block format {read.format}, this version reads {FORMAT}")
-    if read.city != pack.code:
-        raise BlockError(f"block of city {read.city}, this pack is of {pack.code}")
-    if not read.rows:
-        return Block(read.city, read.pack_version, LocatedReports.empty(), read.marks)
-    categories = np.asarray([pack.category_index(code) for code in read.categories], np.int32)
-    if (categories < 0).any():
-        unknown = read.categories[int(np.argmin(categories))]
-        raise BlockError(f"block with category {unknown}, which the pack {pack.version} does not have")
-    cells = np.asarray([pack.grid.index_of_code.get(code, -1) for code in read.cells], np.int32)
+    if read.city != terms.city:
+        raise BlockError(f"block of city {read.city}, this service is of {terms.city}")
     try:
+        _require_feedback(read)
+        if not read.rows:
+            return Block(read.city, read.pack_version, LocatedReports.empty(), read.marks, read.feedback, read.shard)
+        _require_terms(read)
+        categories = np.array([terms.category(category) for category in read.categories], np.int32)
+        cells = np.array([terms.cell(cell) for cell in read.cells], np.int32)
+        topics = np.array([terms.topic(topic) for topic in read.topics], np.int32)
+        terms.cover(read.south_deg, read.north_deg)
         columns: dict[str, Any] = {
             name: _decode_numbers(column, _WIRE_DTYPE[name], read.rows)
             for name, column in zip(_NUMBERS, read.numbers, strict=True)
@@ -149,13 +210,45 @@ def decode_block(data: bytes, pack: CityPack) -> Block:
             columns[name] = _decode_texts(_decode_numbers(lengths, np.dtype("<i4"), read.rows), joined)
         columns["category"] = _decode_codes(read.category, categories, read.rows)
         columns["cell"] = _decode_codes(read.cell, cells, read.rows)
+        columns["topic"] = _decode_codes(read.topic, topics, read.rows)
+        columns["reading"] = _decode_readings(read, categories)
         # The core counts by source in a fixed array and does not look twice.
         if not ((columns["source"] >= 0) & (columns["source"] < len(SOURCES))).all():
             raise ValueError("a source that is none")
         reports = LocatedReports.from_columns(**columns)
     except ValueError as error:  # lengths that do not agree, numbers out of range, texts that are not UTF-8
         raise BlockError(f"not a block of reports: {error}") from error
-    return Block(read.city, read.pack_version, reports, read.marks)
+    return Block(read.city, read.pack_version, reports, read.marks, read.feedback, read.shard)
+
+
+def _require_feedback(read: _Encoded) -> None:
+    """What the core would not look at twice."""
+    shard, shards = read.shard
+    if not 0 <= shard < shards:
+        raise ValueError("a shard that is none")
+    before = 0
+    for one in read.feedback:
+        if not (before <= one.before <= read.rows and 0 <= one.action < len(ACTIONS)):
+            raise ValueError("feedback out of order, or of an action that is none")
+        if not all(0 <= half < 1 << 64 for half in (one.incident_hi, one.incident_lo, one.id_hi, one.id_lo)):
+            raise ValueError("feedback with a key that is none")
+        if not all(-(1 << 62) < number < 1 << 62 for number in (one.time_ms, one.ingested_ms, one.offset)):
+            raise ValueError("feedback with a time or an offset that is none")
+        if not all(0 <= number < 1 << 31 for number in (one.partition, one.index)):
+            raise ValueError("feedback with an origin that is none")
+        before = one.before
+
+
+def _require_terms(read: _Encoded) -> None:
+    """Terms that a fold can compile: a damaged one must not stay in it."""
+    if not all(source_of(topic) for topic in read.topics):
+        raise ValueError("a topic that is no source's")
+    for category in read.categories:
+        numbers = (category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms)
+        if not all(0 <= number < 1 << 50 for number in numbers):
+            raise ValueError(f"category {category.code} with terms out of range")
+    if not -90 <= read.south_deg <= read.north_deg <= 90:
+        raise ValueError("latitudes that are none")
 
 
 _decoder = msgspec.msgpack.Decoder(_Encoded)
@@ -189,6 +282,21 @@ def _decode_codes(data: bytes, codes: np.ndarray[Any, Any], rows: int) -> np.nda
         raise ValueError("a category or cell that the block does not name")
     column: np.ndarray[Any, Any] = codes[numbers]
     return column
+
+
+def _decode_readings(read: _Encoded, categories: np.ndarray[Any, Any]) -> list[Reading | None]:
+    readings: list[Reading | None] = [None] * read.rows
+    numbers = categories.tolist()
+    rules_of = []
+    for rules in read.rules:
+        if not rules or not all(0 <= category < len(numbers) for _, category in rules):
+            raise ValueError("a rule whose category the block does not name")
+        rules_of.append(tuple((rule, numbers[category]) for rule, category in rules))
+    for one in read.readings:
+        if not (0 <= one.row < read.rows and 0 <= one.rules < len(rules_of)):
+            raise ValueError("a reading of a row or of rules that the block does not have")
+        readings[one.row] = Reading(one.metric, one.value, rules_of[one.rules])
+    return readings
 
 
 def _decode_texts(lengths: np.ndarray[Any, Any], joined: bytes) -> Texts:

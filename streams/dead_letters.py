@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from streams.messages import SOURCE_OF_TOPIC, DeadLetterRecord, Reason
+from streams.messages import DeadLetterRecord, Reason, source_of
 from streams.privacy import mask_beginning, mask_text
 
 _EXCERPT = 400
@@ -44,7 +44,7 @@ class DeadLetter:
     @property
     def source(self) -> str:
         """The source, or the topic's name where it is not a source's topic."""
-        return SOURCE_OF_TOPIC.get(self.topic, self.topic)
+        return source_of(self.topic) or self.topic
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Headers of the record on the dead-letter topic, which say why; its value stays as it came."""

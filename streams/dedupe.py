@@ -1,13 +1,20 @@
-"""The dedupe core: which open incident a report speaks of.
+"""The dedupe core: which incident a report speaks of, and how far its handling has come.
 
-A sequential, deterministic fold over columns.  A report joins the nearest incident of its category group that lies
-within ``radius_m`` of the incident's category plus the report's capped accuracy, and whose window
-(``last_report_at`` ± ``window_s``) covers the report's event time; ties go to the smaller (``opened_at``, id).
-Otherwise it founds an incident.  Distances are whole centimetres from the founding position, so ties are exact and
-the same on every machine.
+A sequential, deterministic fold over columns.  Near is an incident of the report's category group that lies within
+``radius_m`` of the incident's category plus the report's capped accuracy.  Of those near, in this order:
 
-The state is three arrays: the incidents; an open-addressing table from (group, square of the plane) to incidents; an
-open-addressing table from a report's key to where it went.
+1. one whose window (``last_report_at`` ± ``window_s``) covers the event time, and that has not ended before it, is
+   joined;
+2. one that ended (closed or rejected) at most ``reopen_s`` before the event time is reopened;
+3. of one that ended earlier, or never ended and whose window did at most ``reopen_s`` before, the new incident that
+   the report founds is a recurrence; otherwise it founds one all the same.
+
+Of several the nearest, then the smaller (``opened_at``, id).  An incident that has recurred is taken up by 1 alone:
+its successor stands for the place.  Distances are whole centimetres from the founding position, so ties are exact and
+the same on every machine.  Feedback moves an incident's status, in the order of the log.
+
+The state is four arrays: the incidents; open-addressing tables from (group, square of the plane) to incidents, from a
+report's key to where it went, and from an incident's key to the incident.
 """
 
 from __future__ import annotations
@@ -20,32 +27,53 @@ import numpy as np
 import numpy.typing as npt
 
 from geo.plane import metres_per_degree
+from streams.feedback import APPLIED, CLOSED, COLUMNS, ILLEGAL_TRANSITION, OPEN, REPEATED, TRANSITION, UNKNOWN_INCIDENT
+from streams.feedback import REDELIVERED as FEEDBACK_REDELIVERED
 from streams.messages import SOURCES, Outcome
-from streams.pack import CityPack
 from streams.reports import NO_POSITION, LocatedReports
+from streams.terms import Terms
 
 OUTCOMES = (Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcome.REOPENED, Outcome.NOT_AN_EVENT)
 """The number of an outcome in columns is its place here."""
-OPENED, JOINED, REPEAT, LATE, _REOPENED, NOT_AN_EVENT = range(6)
+OPENED, JOINED, REPEAT, LATE, REOPENED, NOT_AN_EVENT = range(6)
 REDELIVERED = 6
 """Not an outcome: the log delivered again what was applied; counted in a metric only."""
+
+FOUNDED, IN_WINDOW, BEFORE_ITS_END, AFTER_ITS_END, RECURRENCE = range(5)
+"""How a report and its incident came together: it founded one without a past; joined one in its window, or one that has
+ended but not before the report's event time; reopened one; founded one that has a past."""
 
 F = TypeVar("F")
 
 NEVER = np.int64(-(2**62))
+RECURRENCE_MS = 366 * 86_400_000
+"""How long after `reopen_s` an ended incident is remembered for what recurs at its place."""
 _SCALE_BITS = 24
 
 INCIDENT = np.dtype(
     [
         ("key_hi", "u8"), ("key_lo", "u8"),
         ("opened_ms", "i8"), ("first_ms", "i8"), ("last_ms", "i8"), ("updated_ms", "i8"),
+        ("ended_ms", "i8"),
         ("lon_e7", "i4"), ("lat_e7", "i4"), ("accuracy_cm", "i4"),
         ("category", "i4"), ("cell", "i4"), ("pack", "i4"),
         ("version", "i4"), ("report_count", "i4"), ("repeat_count", "i4"), ("by_source", "i4", (4,)),
-        ("changed_in", "i4"),
+        ("changed_in", "i4"), ("recurrence_of", "i4"), ("status", "i1"), ("superseded", "?"), ("squared", "?"),
     ]
 )  # fmt: skip
-"""One incident.  ``changed_in`` is the number of the batch that changed it last."""
+"""One incident.
+
+``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``changed_in`` is
+the number of the batch that changed it last, negative once that was told.  ``superseded``: it has recurred.
+``squared``: it stands in the table of squares.
+"""
+
+_RULE = np.dtype(
+    [
+        ("radius_cm", "i8"), ("accuracy_cap_cm", "i8"), ("window_ms", "i8"), ("reopen_ms", "i8"),
+        ("group", "i4"), ("is_event", "?"),
+    ]
+)  # fmt: skip
 
 _KEY = np.dtype(
     [
@@ -67,38 +95,34 @@ def _jit(function: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class DedupeRules:
-    """The catalogue compiled to arrays; ``radius_cm[i]`` is that of category ``i`` of the pack.
+    """Terms compiled to arrays.
 
-    ``reach_lon_e7``, ``reach_lat_e7``: per group, half the side of its squares in 1e-7 degrees: no match of the group
-    lies further apart than that anywhere in the city.
+    Attributes
+    ----------
+    of_category : record array
+        Radius, window and so on of each category of the terms.
+    reach_lon_e7, reach_lat_e7 : int64 array
+        Per group, half the side of its squares in 1e-7 degrees: no match of the group lies further apart than that
+        anywhere in the city.
     """
 
-    group: npt.NDArray[np.int32]
-    radius_cm: npt.NDArray[np.int64]
-    accuracy_cap_cm: npt.NDArray[np.int64]
-    window_ms: npt.NDArray[np.int64]
-    is_event: npt.NDArray[np.bool_]
+    of_category: npt.NDArray[np.void]
     reach_lon_e7: npt.NDArray[np.int64]
     reach_lat_e7: npt.NDArray[np.int64]
-    lateness_ms: int
-    remember_ms: int
 
     @classmethod
-    def from_pack(cls, pack: CityPack, *, lateness_s: int = 600, remember_s: int = 30 * 86_400) -> DedupeRules:
-        """The rules of a pack.
-
-        ``lateness_s``: how far behind the watermark a report may come without being late.  ``remember_s``: how long a
-        report's id is remembered, the `too_old` limit.
-        """
-        group_number = {group: number for number, group in enumerate(pack.groups)}
-        group = np.array([group_number[category.group] for category in pack.categories], np.int32)
-        radius_cm = np.rint([category.radius_m * 100 for category in pack.categories]).astype(np.int64)
-        cap_cm = np.rint([category.accuracy_cap_m * 100 for category in pack.categories]).astype(np.int64)
-        window_ms = np.rint([category.window_s * 1000 for category in pack.categories]).astype(np.int64)
-        reach_cm = np.zeros(len(pack.groups), np.int64)
-        np.maximum.at(reach_cm, group, radius_cm + cap_cm)
+    def from_terms(cls, terms: Terms) -> DedupeRules:
+        """The rules of some terms; those of the same terms grown later begin alike."""
+        of_category = np.zeros(len(terms.categories), _RULE)
+        for number, category in enumerate(terms.categories):
+            of_category[number] = (
+                category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms,
+                terms.groups[category.group], category.event,
+            )  # fmt: skip
+        reach_cm = np.zeros(len(terms.groups), np.int64)
+        np.maximum.at(reach_cm, of_category["group"], of_category["radius_cm"] + of_category["accuracy_cap_cm"])
         # Where a degree is shortest in the city, the reach spans most of it.
-        _, south, _, north = pack.grid.bounds
+        south, north = terms.south_deg, terms.north_deg
         cm_per_e7 = (
             np.array([metres_per_degree(lat) for lat in (south, north, 0.0 if south < 0 < north else south)]) * 1e-5
         )
@@ -107,17 +131,7 @@ class DedupeRules:
         # is rounded to centimetres, of which a unit of longitude is a small part in the far north.
         reach_lon_e7 = np.ceil((reach_cm + 1) / lon_cm).astype(np.int64) + 2
         reach_lat_e7 = np.ceil((reach_cm + 1) / lat_cm).astype(np.int64) + 2
-        return cls(
-            group,
-            radius_cm,
-            cap_cm,
-            window_ms,
-            np.array([category.event for category in pack.categories], np.bool_),
-            reach_lon_e7,
-            reach_lat_e7,
-            lateness_s * 1000,
-            remember_s * 1000,
-        )
+        return cls(of_category, reach_lon_e7, reach_lat_e7)
 
 
 @dataclass(slots=True)
@@ -130,8 +144,8 @@ class Decided:
         Index into :data:`OUTCOMES`, or :data:`REDELIVERED`.
     incident : int32
         Row in :attr:`Dedupe.incidents`; -1 for none.
-    matched : bool
-        Whether it joined an incident that was there (also when it was late).
+    how : int8
+        How it and its incident came together: `FOUNDED` to `RECURRENCE` (also when it was late).
     distance_cm2 : int64
         Square of the distance to the founding position; -1 where there was nothing to measure.
     gap_ms : int64
@@ -143,13 +157,16 @@ class Decided:
     runner_up : int32
         Row of the second best incident, or -1; ``runner_up_cm2`` and ``runner_up_allowed_cm`` as above.
     snapshots : INCIDENT array
-        Incidents as they stood when they must be told: at each opening, each first report of a further source, and
-        last in the batch.  ``snapshot_row`` is the row that caused it, ``snapshot_incident`` the incident.
+        Incidents as they stood when they must be told: at each opening, reopening, first report of a further source
+        and feedback, and last in the batch.  ``snapshot_at`` is ``2 * row + 1`` for the report that caused it,
+        ``2 * before`` for feedback; ``snapshot_incident`` the incident.
+    feedback : `streams.feedback.COLUMNS` array
+        The feedback with its results.
     """
 
     outcome: npt.NDArray[np.int8]
     incident: npt.NDArray[np.int32]
-    matched: npt.NDArray[np.bool_]
+    how: npt.NDArray[np.int8]
     distance_cm2: npt.NDArray[np.int64]
     gap_ms: npt.NDArray[np.int64]
     allowed_cm: npt.NDArray[np.int64]
@@ -158,63 +175,85 @@ class Decided:
     runner_up_cm2: npt.NDArray[np.int64]
     runner_up_allowed_cm: npt.NDArray[np.int64]
     snapshots: npt.NDArray[np.void]
-    snapshot_row: npt.NDArray[np.int32]
+    snapshot_at: npt.NDArray[np.int64]
     snapshot_incident: npt.NDArray[np.int32]
+    feedback: npt.NDArray[np.void]
 
 
 class Dedupe:
     """The state of one shard's fold.
 
     ``incidents[:count]`` are all incidents ever founded here, in order of founding.  The tables double when half full;
-    before they do, what can match no more is dropped from them, so they are bounded by the incidents within their
-    window and the report ids within ``remember_ms``.  With ``one_clock`` all source partitions share one mark, as in
-    the replay of a recording, which is one stream.
+    before they do, what can match no more is dropped from them, so they are bounded by the incidents that a report may
+    still join, reopen or recur, the ids within ``remember_s`` and the incidents.
+
+    ``lateness_s``: how far behind the watermark a report may come without being late.  ``remember_s``: how long a
+    message's id is remembered, the `too_old` limit.  With ``one_clock`` all source partitions share one mark, as in the
+    replay of a recording, which is one stream.
     """
 
-    def __init__(self, rules: DedupeRules, *, one_clock: bool = False) -> None:
-        self.rules = rules
+    def __init__(
+        self, terms: Terms, *, lateness_s: int = 600, remember_s: int = 30 * 86_400, one_clock: bool = False
+    ) -> None:
+        self._terms = terms
+        self._lateness_ms = lateness_s * 1000
+        self._remember_ms = remember_s * 1000
         self._one_clock = one_clock
+        self._compiled: tuple[int, float, float] | None = None
         self.incidents = np.zeros(1024, INCIDENT)
-        self.count = 0
         self.batch = 0
+        # How many incidents, squares, keys and ids are used; and told, of one batch.
+        self._used = np.zeros(5, np.int64)
         self._squares = np.zeros(4096, _SQUARE)
         self._squares["incident"] = -1
-        self._squares_used = 0
         self._keys = np.zeros(4096, _KEY)
-        self._keys_used = 0
+        self._ids = np.zeros(4096, _KEY)
         # Newest ingestion time and drained flag of each source partition heard of, and the watermark.
         self._marks: dict[tuple[int, int], int] = {}
         self._mark_ms = np.full(16, NEVER, np.int64)
         self._drained = np.zeros(16, np.bool_)
         self._clock = np.array([NEVER], np.int64)
+        self.rules = DedupeRules(np.zeros(0, _RULE), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    @property
+    def count(self) -> int:
+        """How many incidents were ever founded here."""
+        return int(self._used[_INCIDENTS])
 
     @property
     def watermark_ms(self) -> int | None:
         """The shard's watermark, Unix ms; None before anything was heard."""
         return None if self._clock[0] == NEVER else int(self._clock[0])
 
-    def mark(self, source: int, partition: int, newest_ms: int, drained: bool) -> None:
+    def mark(self, topic: int, partition: int, newest_ms: int, drained: bool) -> None:
         """A source partition was read up to ``newest_ms`` and, if ``drained``, holds nothing more."""
-        row = self._mark_row(source, partition)
+        row = self._mark_row(topic, partition)
         self._mark_ms[row] = max(int(self._mark_ms[row]), newest_ms)
         self._drained[row] = drained
         _advance(self._mark_ms, self._drained, len(self._marks), self._clock)
 
-    def apply(self, reports: LocatedReports, pack: int = 0) -> Decided:
-        """Decide on each report in order and change the state.
+    def apply(self, reports: LocatedReports, pack: int = 0, feedback: npt.NDArray[np.void] | None = None) -> Decided:
+        """Decide on each report and each feedback, in order, and change the state.
 
-        ``pack`` is the number to stamp on incidents founded here.
+        ``pack`` is the number to stamp on incidents founded here; ``feedback`` are `streams.feedback.COLUMNS`.
         """
+        if feedback is None:
+            feedback = np.zeros(0, COLUMNS)
         count = len(reports)
-        self._reserve(count)
+        self._compile()
+        # The kernel does not look twice, and reads out of bounds without a word.
+        if count and not 0 <= reports.category.min() <= reports.category.max() < len(self.rules.of_category):
+            raise ValueError("a report of a category that these terms do not have")
+        self._reserve(count + len(feedback))
         self.batch += 1
         lat_deg = np.where(reports.lat_e7 == NO_POSITION, 0, reports.lat_e7) * 1e-7
         scale = np.rint(np.array(metres_per_degree(lat_deg)) * 1e-5 * (1 << _SCALE_BITS)).astype(np.int64)
         mark_rows = self._mark_rows(reports)
+        room = 2 * count + len(feedback)
         decided = Decided(
             np.zeros(count, np.int8),
             np.full(count, -1, np.int32),
-            np.zeros(count, np.bool_),
+            np.zeros(count, np.int8),
             np.full(count, -1, np.int64),
             np.full(count, -1, np.int64),
             np.zeros(count, np.int64),
@@ -222,12 +261,14 @@ class Dedupe:
             np.full(count, -1, np.int32),
             np.full(count, -1, np.int64),
             np.zeros(count, np.int64),
-            np.zeros(2 * count, INCIDENT),
-            np.zeros(2 * count, np.int32),
-            np.zeros(2 * count, np.int32),
+            np.zeros(room, INCIDENT),
+            np.zeros(room, np.int64),
+            np.zeros(room, np.int32),
+            feedback,
         )
         rules = self.rules
-        self.count, snapshots, self._squares_used, self._keys_used = _decide(
+        self._used[_TOLD] = 0
+        _decide(
             count,
             reports.source,
             reports.partition,
@@ -245,31 +286,27 @@ class Dedupe:
             reports.cell,
             reports.key_hi,
             reports.key_lo,
+            feedback,
             pack,
             self.batch,
-            rules.group,
-            rules.radius_cm,
-            rules.accuracy_cap_cm,
-            rules.window_ms,
-            rules.is_event,
+            rules.of_category,
             rules.reach_lon_e7,
             rules.reach_lat_e7,
-            rules.lateness_ms,
-            rules.remember_ms,
+            self._lateness_ms,
+            self._remember_ms,
             mark_rows,
             len(self._marks),
             self._mark_ms,
             self._drained,
             self._clock,
+            self._used,
             self.incidents,
-            self.count,
             self._squares,
-            self._squares_used,
             self._keys,
-            self._keys_used,
+            self._ids,
             decided.outcome,
             decided.incident,
-            decided.matched,
+            decided.how,
             decided.distance_cm2,
             decided.gap_ms,
             decided.allowed_cm,
@@ -278,28 +315,53 @@ class Dedupe:
             decided.runner_up_cm2,
             decided.runner_up_allowed_cm,
             decided.snapshots,
-            decided.snapshot_row,
+            decided.snapshot_at,
             decided.snapshot_incident,
         )
-        decided.snapshots = decided.snapshots[:snapshots]
-        decided.snapshot_row = decided.snapshot_row[:snapshots]
-        decided.snapshot_incident = decided.snapshot_incident[:snapshots]
+        told = int(self._used[_TOLD])
+        decided.snapshots = decided.snapshots[:told]
+        decided.snapshot_at = decided.snapshot_at[:told]
+        decided.snapshot_incident = decided.snapshot_incident[:told]
         return decided
 
     def check(self) -> None:
         """Assert every invariant of the state; for tests."""
         incidents = self.incidents[: self.count]
         assert (incidents["report_count"] == incidents["by_source"].sum(axis=1)).all(), "counts by source add up"
-        assert (incidents["version"] == incidents["report_count"]).all(), "each report raised the version by one"
+        assert (incidents["version"] >= incidents["report_count"]).all(), "each report raised the version by one"
         assert (incidents["first_ms"] <= incidents["opened_ms"]).all(), "none was opened before its first report"
         assert (incidents["opened_ms"] <= incidents["last_ms"]).all(), "none was opened after its last report"
+        ended = incidents["status"] >= CLOSED
+        assert ((incidents["ended_ms"] != NEVER) == ended).all(), "those closed or rejected have an end, no other"
+        past = incidents["recurrence_of"]
+        assert (past < np.arange(len(past))).all(), "what recurs was there before"
+        assert incidents["superseded"][past[past >= 0]].all(), "what has recurred is superseded"
         used = self._squares[self._squares["incident"] >= 0]
-        assert len(used) == self._squares_used, "squares used are counted"
+        assert len(used) == self._used[_SQUARES], "squares used are counted"
         assert len(np.unique(used["incident"])) == len(used), "an incident stands in one square only"
+        assert incidents["squared"].sum() == len(used), "and knows that it does"
         assert (incidents["lon_e7"][used["incident"]] == used["lon_e7"]).all(), "squares repeat the founding position"
         keys = self._keys[self._keys["used"] == 1]
-        assert len(keys) == self._keys_used, "keys used are counted"
+        assert len(keys) == self._used[_KEYS], "keys used are counted"
         assert (keys["incident"] < self.count).all(), "keys lead to incidents that are there"
+        ids = self._ids[self._ids["used"] == 1]
+        assert len(ids) == self._used[_IDS] == self.count, "every incident has an id of its own"
+
+    def _compile(self) -> None:
+        """Take up what the terms have got since."""
+        terms = self._terms
+        stand = (len(terms.categories), terms.south_deg, terms.north_deg)
+        if stand == self._compiled:
+            return
+        self._compiled = stand
+        former, self.rules = self.rules, DedupeRules.from_terms(terms)
+        groups = len(former.reach_lon_e7)
+        # A wider radius or a larger city has wider squares, and then all stand elsewhere.
+        if self._used[_SQUARES] and not (
+            np.array_equal(former.reach_lon_e7, self.rules.reach_lon_e7[:groups])
+            and np.array_equal(former.reach_lat_e7, self.rules.reach_lat_e7[:groups])
+        ):
+            self._place_again(0)
 
     def _reserve(self, count: int) -> None:
         """Room for ``count`` more of everything, so that the kernel never grows anything itself."""
@@ -307,25 +369,35 @@ class Dedupe:
             grown = np.zeros(max(2 * len(self.incidents), self.count + count), INCIDENT)
             grown[: self.count] = self.incidents[: self.count]
             self.incidents = grown
-        if 2 * (self._squares_used + count) > len(self._squares):
-            held = self._squares[self._squares["incident"] >= 0]
-            category = self.incidents["category"][held["incident"]]
-            ends_ms = self.incidents["last_ms"][held["incident"]] + self.rules.window_ms[category]
-            still = ends_ms >= self._clock[0] - self.rules.lateness_ms
-            held, group = held[still], self.rules.group[category[still]]
-            self._squares = np.zeros(_power_of_two(4 * (len(held) + count)), _SQUARE)
-            self._squares["incident"] = -1
-            _place_squares(self._squares, held, group, self.rules.reach_lon_e7, self.rules.reach_lat_e7)
-            self._squares_used = len(held)
-        if 2 * (self._keys_used + count) > len(self._keys):
-            horizon_ms = self._clock[0] - self.rules.remember_ms
+        if 2 * (self._used[_SQUARES] + count) > len(self._squares):
+            self._place_again(count)
+        if 2 * (self._used[_KEYS] + count) > len(self._keys):
+            horizon_ms = self._clock[0] - self._remember_ms
             remembered = self._keys[(self._keys["used"] == 1) & (self._keys["ingested_ms"] >= horizon_ms)]
-            self._keys = np.zeros(_power_of_two(4 * (len(remembered) + count)), _KEY)
-            _place_keys(self._keys, remembered)
-            self._keys_used = len(remembered)
+            self._keys = _keys_with(remembered, count)
+            self._used[_KEYS] = len(remembered)
+        if 2 * (self._used[_IDS] + count) > len(self._ids):
+            self._ids = _keys_with(self._ids[self._ids["used"] == 1], count)
 
-    def _mark_row(self, source: int, partition: int) -> int:
-        row = self._marks.setdefault((source, partition), len(self._marks))
+    def _place_again(self, count: int) -> None:
+        """The table of squares anew, with room for ``count`` more, without what no report can come upon any more."""
+        held = self._squares[self._squares["incident"] >= 0]
+        of = self.incidents[held["incident"]]
+        rules = self.rules.of_category[of["category"]]
+        window_ends_ms = of["last_ms"] + rules["window_ms"]
+        # Whether it has ended or not, for feedback may change that any time.
+        recurs_until_ms = np.maximum(window_ends_ms, of["ended_ms"] + RECURRENCE_MS) + rules["reopen_ms"]
+        until_ms = np.where(of["superseded"], window_ends_ms, recurs_until_ms)
+        still = until_ms >= self._clock[0] - self._lateness_ms
+        self.incidents["squared"][held["incident"][~still]] = False
+        held = held[still]
+        self._squares = np.zeros(_power_of_two(4 * (len(held) + count)), _SQUARE)
+        self._squares["incident"] = -1
+        _place_squares(self._squares, held, rules["group"][still], self.rules.reach_lon_e7, self.rules.reach_lat_e7)
+        self._used[_SQUARES] = len(held)
+
+    def _mark_row(self, topic: int, partition: int) -> int:
+        row = self._marks.setdefault((topic, partition), len(self._marks))
         if row == len(self._mark_ms):
             self._mark_ms = np.concatenate([self._mark_ms, np.full(row, NEVER, np.int64)])
             self._drained = np.concatenate([self._drained, np.zeros(row, np.bool_)])
@@ -335,10 +407,20 @@ class Dedupe:
         if self._one_clock:
             return np.full(len(reports), self._mark_row(0, 0), np.int32)
         pairs, inverse = np.unique(
-            reports.source.astype(np.int64) << 32 | reports.partition.astype(np.int64), return_inverse=True
+            reports.topic.astype(np.int64) << 32 | reports.partition.astype(np.int64), return_inverse=True
         )
         rows = [self._mark_row(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
         return np.asarray(rows, np.int32)[inverse] if rows else np.zeros(0, np.int32)
+
+
+_INCIDENTS, _SQUARES, _KEYS, _IDS, _TOLD = range(5)
+
+
+def _keys_with(kept: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:
+    """A table of the kept keys with room for ``count`` more."""
+    keys = np.zeros(_power_of_two(4 * (len(kept) + count)), _KEY)
+    _place_keys(keys, kept)
+    return keys
 
 
 def _power_of_two(least: int) -> int:
@@ -422,6 +504,95 @@ def _place_keys(keys: Any, remembered: Any) -> None:
 
 
 @_jit
+def _salted(hi: Any, group: Any) -> Any:
+    """A key's first half within its group: groups share a table but not each other's keys."""
+    return hi ^ _mixed(np.uint64(group + 1))
+
+
+@_jit
+def _apply_feedback(
+    one: Any, at: Any, batch: Any, now: Any, remember_ms: Any, reach_lon: Any, reach_lat: Any, used: Any,
+    incidents: Any, squares: Any, keys: Any, ids: Any, snapshots: Any, snapshot_at: Any, snapshot_incident: Any,
+) -> None:  # fmt: skip
+    one.incident = -1
+    if one.group < 0:
+        one.result = UNKNOWN_INCIDENT
+        return
+    found = _find_key(ids, _salted(one.incident_hi, one.group), one.incident_lo)
+    if ids[found].used == 0:
+        one.result = UNKNOWN_INCIDENT
+        return
+    number = np.int64(ids[found].incident)
+    one.incident = number
+    one.status = incidents[number].status
+    hi = _salted(one.id_hi, one.group)
+    key = _find_key(keys, hi, one.id_lo)
+    if keys[key].used == 1 and keys[key].ingested_ms >= now - remember_ms:
+        is_same = (
+            keys[key].first_partition == one.partition
+            and keys[key].first_offset == one.offset
+            and keys[key].first_index == one.index
+        )
+        one.result = FEEDBACK_REDELIVERED if is_same else REPEATED
+        return
+    status = TRANSITION[one.status, one.action]
+    if status < 0:
+        one.result = ILLEGAL_TRANSITION
+        return
+    one.result = APPLIED
+    if keys[key].used == 0:
+        used[_KEYS] += 1
+    _write_key(keys, key, hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
+    incidents[number].status = status
+    incidents[number].ended_ms = one.time_ms if status >= CLOSED else NEVER
+    incidents[number].version += 1
+    incidents[number].updated_ms = one.ingested_ms
+    if not incidents[number].squared and incidents[number].lon_e7 != NO_POSITION:
+        # Dropped long ago, and what is said of it now may make it match once more.
+        group = one.group
+        _place_square(
+            squares, group, 2 * reach_lon[group], 2 * reach_lat[group],
+            np.int64(incidents[number].lon_e7), np.int64(incidents[number].lat_e7), number,
+        )  # fmt: skip
+        incidents[number].squared = True
+        used[_SQUARES] += 1
+    _tell(number, at, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
+
+
+@_jit
+def _write_key(
+    keys: Any, at: Any, hi: Any, lo: Any, incident: Any, ingested: Any, partition: Any, offset: Any, index: Any
+) -> None:
+    keys[at].used = 1
+    keys[at].hi = hi
+    keys[at].lo = lo
+    keys[at].incident = incident
+    keys[at].ingested_ms = ingested
+    keys[at].first_partition = partition
+    keys[at].first_offset = offset
+    keys[at].first_index = index
+
+
+@_jit
+def _tell(
+    number: Any,
+    at: Any,
+    batch: Any,
+    used: Any,
+    incidents: Any,
+    snapshots: Any,
+    snapshot_at: Any,
+    snapshot_incident: Any,
+) -> None:  # fmt: skip
+    told = used[_TOLD]
+    incidents[number].changed_in = -batch
+    snapshots[told] = incidents[number]
+    snapshot_at[told] = at
+    snapshot_incident[told] = number
+    used[_TOLD] = told + 1
+
+
+@_jit
 def _decide(
     count: Any,
     source: Any,
@@ -440,13 +611,10 @@ def _decide(
     cell: Any,
     key_hi: Any,
     key_lo: Any,
+    feedback: Any,
     pack: Any,
     batch: Any,
-    group_of: Any,
-    radius_cm: Any,
-    cap_cm: Any,
-    window_ms: Any,
-    is_event: Any,
+    rules: Any,
     reach_lon: Any,
     reach_lat: Any,
     lateness_ms: Any,
@@ -456,15 +624,14 @@ def _decide(
     mark_ms: Any,
     drained: Any,
     clock: Any,
+    used: Any,
     incidents: Any,
-    founded: Any,
     squares: Any,
-    squares_used: Any,
     keys: Any,
-    keys_used: Any,
+    ids: Any,
     outcome: Any,
     assigned: Any,
-    matched: Any,
+    how: Any,
     distance_cm2: Any,
     gap_ms: Any,
     allowed_cm: Any,
@@ -473,13 +640,21 @@ def _decide(
     runner_up_cm2: Any,
     runner_up_allowed: Any,
     snapshots: Any,
-    snapshot_row: Any,
+    snapshot_at: Any,
     snapshot_incident: Any,
-) -> tuple[Any, Any, Any, Any]:
-    told = 0
+) -> None:
     half = np.int64(1) << (_SCALE_BITS - 1)
     mask = len(squares) - 1
-    for i in range(count):
+    heard = 0
+    for i in range(count + 1):
+        while heard < len(feedback) and (i == count or feedback[heard].before <= i):
+            _apply_feedback(
+                feedback[heard], 2 * feedback[heard].before, batch, clock[0], remember_ms, reach_lon, reach_lat, used,
+                incidents, squares, keys, ids, snapshots, snapshot_at, snapshot_incident,
+            )  # fmt: skip
+            heard += 1
+        if i == count:
+            break
         row = mark_rows[i]
         if mark[i] > mark_ms[row] or drained[row]:
             mark_ms[row] = max(mark_ms[row], mark[i])
@@ -487,12 +662,12 @@ def _decide(
             _advance(mark_ms, drained, marks, clock)
         now = clock[0]
         kind = np.int64(category[i])
-        group = np.int64(group_of[kind])
+        group = np.int64(rules[kind].group)
         behind_ms[i] = now - time[i]
         is_late = time[i] < now - lateness_ms
 
-        # The same id again?  Groups share this table but not each other's reports.
-        hi = key_hi[i] ^ _mixed(np.uint64(group + 1))
+        # The same id again?
+        hi = _salted(key_hi[i], group)
         at = _find_key(keys, hi, key_lo[i])
         known = keys[at].used == 1
         if known and keys[at].ingested_ms >= now - remember_ms:
@@ -512,7 +687,7 @@ def _decide(
                 outcome[i] = REDELIVERED
                 continue
             if keys[origin_at].used == 0:
-                keys_used += 1
+                used[_KEYS] += 1
             keys[origin_at].used = 1
             keys[origin_at].hi = origin_hi
             keys[origin_at].lo = origin_lo
@@ -526,22 +701,17 @@ def _decide(
                 incidents[keys[at].incident].changed_in = batch
             continue
         if not known:
-            keys_used += 1
-        keys[at].used = 1
-        keys[at].hi = hi
-        keys[at].lo = key_lo[i]
-        keys[at].incident = -1
-        keys[at].ingested_ms = ingested[i]
-        keys[at].first_partition = partition[i]
-        keys[at].first_offset = offset[i]
-        keys[at].first_index = index[i]
+            used[_KEYS] += 1
+        _write_key(keys, at, hi, key_lo[i], -1, ingested[i], partition[i], offset[i], index[i])
 
-        if not is_event[kind]:
+        if not rules[kind].is_event:
             outcome[i] = NOT_AN_EVENT
             continue
 
         best = np.int64(-1)
         best_cm2 = np.int64(0)
+        best_how = np.int64(FOUNDED)
+        runner_up_how = np.int64(FOUNDED)
         if lon[i] != NO_POSITION:
             x = np.int64(lon[i])
             y = np.int64(lat[i])
@@ -558,60 +728,88 @@ def _decide(
                             dy = ((np.int64(squares[slot].lat_e7) - y) * lat_scale[i] + half) >> _SCALE_BITS
                             cm2 = dx * dx + dy * dy
                             other = np.int64(squares[slot].incident)
-                            of = incidents[other].category
-                            reach = radius_cm[of] + min(np.int64(accuracy[i]), cap_cm[of])
-                            last = incidents[other].last_ms
-                            if (
-                                cm2 <= reach * reach
-                                and group_of[of] == group
-                                and last - window_ms[of] <= time[i] <= last + window_ms[of]
-                                and last + window_ms[of] >= now - lateness_ms
-                                and other != best  # two squares may share a hash
-                            ):
-                                if best < 0 or _comes_before(incidents, cm2, other, best_cm2, best):
-                                    runner_up[i] = best
-                                    runner_up_cm2[i] = best_cm2
-                                    runner_up_allowed[i] = allowed_cm[i]
+                            of = rules[incidents[other].category]
+                            reach = of.radius_cm + min(np.int64(accuracy[i]), of.accuracy_cap_cm)
+                            # Two squares may share a hash, and then come upon the same incident twice.
+                            if cm2 <= reach * reach and of.group == group and other != best:
+                                this = _how(incidents[other], of, time[i], now - lateness_ms)
+                                if this == FOUNDED:
+                                    pass
+                                elif best < 0 or _comes_before(incidents, this, cm2, other, best_how, best_cm2, best):
+                                    if best >= 0 and best_how < RECURRENCE:
+                                        runner_up[i] = best
+                                        runner_up_cm2[i] = best_cm2
+                                        runner_up_allowed[i] = allowed_cm[i]
+                                        runner_up_how = best_how
                                     best = other
                                     best_cm2 = cm2
+                                    best_how = this
                                     allowed_cm[i] = reach
-                                elif runner_up[i] < 0 or _comes_before(
-                                    incidents, cm2, other, runner_up_cm2[i], np.int64(runner_up[i])
-                                ):
+                                elif this < RECURRENCE and (
+                                    runner_up[i] < 0
+                                    or _comes_before(
+                                        incidents, this, cm2, other, runner_up_how, runner_up_cm2[i],
+                                        np.int64(runner_up[i]),
+                                    )
+                                ):  # fmt: skip
                                     runner_up[i] = other
                                     runner_up_cm2[i] = cm2
                                     runner_up_allowed[i] = reach
+                                    runner_up_how = this
                         slot = (slot + 1) & mask
 
-        if best >= 0:
-            matched[i] = True
+        is_told = False
+        if best >= 0 and best_how < RECURRENCE:
+            how[i] = best_how
             distance_cm2[i] = best_cm2
             gap_ms[i] = abs(time[i] - incidents[best].last_ms)
-            outcome[i] = LATE if is_late else JOINED
+            outcome[i] = JOINED
+            if best_how == AFTER_ITS_END:
+                outcome[i] = REOPENED
+                is_told = True
+                incidents[best].status = OPEN
+                incidents[best].ended_ms = NEVER
         else:
-            outcome[i] = LATE if is_late else OPENED
-            best = np.int64(founded)
-            founded += 1
+            outcome[i] = OPENED
+            past = best
+            best = used[_INCIDENTS]
+            used[_INCIDENTS] += 1
+            # The same report after its id was forgotten founds another incident, which needs an id of its own.
+            lo = key_lo[i]
+            id_at = _find_key(ids, hi, lo)
+            while ids[id_at].used == 1:
+                lo = _mixed(lo + np.uint64(1))
+                id_at = _find_key(ids, hi, lo)
+            _write_key(ids, id_at, hi, lo, best, np.int64(0), 0, np.int64(0), 0)
+            used[_IDS] += 1
             incidents[best].key_hi = key_hi[i]
-            incidents[best].key_lo = key_lo[i]
+            incidents[best].key_lo = lo
             incidents[best].opened_ms = time[i]
             incidents[best].first_ms = time[i]
             incidents[best].last_ms = time[i]
+            incidents[best].ended_ms = NEVER
             incidents[best].lon_e7 = lon[i]
             incidents[best].lat_e7 = lat[i]
             incidents[best].accuracy_cm = accuracy[i]
             incidents[best].category = category[i]
             incidents[best].cell = cell[i]
             incidents[best].pack = pack
-            allowed_cm[i] = radius_cm[kind] + min(np.int64(accuracy[i]), cap_cm[kind])
+            incidents[best].recurrence_of = past
+            allowed_cm[i] = rules[kind].radius_cm + min(np.int64(accuracy[i]), rules[kind].accuracy_cap_cm)
+            if past >= 0:
+                how[i] = RECURRENCE
+                incidents[past].superseded = True
             if lon[i] != NO_POSITION:
                 _place_square(
                     squares, group, 2 * reach_lon[group], 2 * reach_lat[group], np.int64(lon[i]), np.int64(lat[i]), best
                 )
-                squares_used += 1
+                incidents[best].squared = True
+                used[_SQUARES] += 1
+        if is_late:
+            outcome[i] = LATE
         keys[at].incident = best
         assigned[i] = best
-        is_told = incidents[best].by_source[source[i]] == 0  # an opening, or a further source
+        is_told |= incidents[best].by_source[source[i]] == 0  # an opening, or a further source
         incidents[best].by_source[source[i]] += 1
         incidents[best].report_count += 1
         incidents[best].version += 1
@@ -620,30 +818,41 @@ def _decide(
         incidents[best].last_ms = max(incidents[best].last_ms, time[i])
         incidents[best].updated_ms = ingested[i]
         if is_told:
-            snapshots[told] = incidents[best]
-            snapshot_row[told] = i
-            snapshot_incident[told] = best
-            told += 1
+            _tell(best, 2 * i + 1, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
 
     # The last state of whatever changed, unless just that was told already.
-    before = told - 1
     for i in range(count - 1, -1, -1):
-        incident = assigned[i]
-        if incident >= 0 and outcome[i] != REDELIVERED and incidents[incident].changed_in == batch:
-            incidents[incident].changed_in = -batch
-            while before >= 0 and snapshot_row[before] > i:
-                before -= 1
-            if before < 0 or snapshot_row[before] != i:
-                snapshots[told] = incidents[incident]
-                snapshot_row[told] = i
-                snapshot_incident[told] = incident
-                told += 1
-    return founded, told, squares_used, keys_used
+        if assigned[i] >= 0 and incidents[assigned[i]].changed_in == batch and outcome[i] != REDELIVERED:
+            _tell(np.int64(assigned[i]), 2 * i + 1, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
 
 
 @_jit
-def _comes_before(incidents: Any, cm2: Any, one: Any, other_cm2: Any, other: Any) -> Any:
-    """Nearest first, then the smaller (opened_at, incident_id)."""
+def _how(incident: Any, rule: Any, time: Any, held_from: Any) -> Any:
+    """How a report of that event time, near the incident, comes together with it; `FOUNDED` if not at all."""
+    window_end = incident.last_ms + rule.window_ms
+    has_ended = incident.ended_ms != NEVER
+    if (
+        incident.last_ms - rule.window_ms <= time <= window_end
+        and window_end >= held_from
+        and (not has_ended or time <= incident.ended_ms)
+    ):
+        return BEFORE_ITS_END if has_ended else IN_WINDOW
+    if incident.superseded:
+        return FOUNDED
+    if has_ended:
+        until = incident.ended_ms + rule.reopen_ms
+        if time <= incident.ended_ms or until + RECURRENCE_MS < max(time, held_from):
+            return FOUNDED
+        return AFTER_ITS_END if time <= until else RECURRENCE
+    until = window_end + rule.reopen_ms
+    return RECURRENCE if window_end < time <= until and until >= held_from else FOUNDED
+
+
+@_jit
+def _comes_before(incidents: Any, how: Any, cm2: Any, one: Any, other_how: Any, other_cm2: Any, other: Any) -> Any:
+    """To be joined before to be reopened before to recur; then nearest first, then the smaller (opened_at, id)."""
+    if max(how, BEFORE_ITS_END) != max(other_how, BEFORE_ITS_END):
+        return how < other_how
     if cm2 != other_cm2:
         return cm2 < other_cm2
     if incidents[one].opened_ms != incidents[other].opened_ms:

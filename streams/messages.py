@@ -24,6 +24,19 @@ TOPIC_OF_SOURCE = {
 }
 SOURCE_OF_TOPIC = {topic: source for source, topic in TOPIC_OF_SOURCE.items()}
 
+
+def source_of(topic: str) -> str | None:
+    """The source that a topic belongs to: its own, or a platform's own topic of it; None for any other.
+
+    >>> source_of("iot.readings"), source_of("iot.readings.huaxin"), source_of("reports")
+    ('iot', 'iot', None)
+    """
+    source = SOURCE_OF_TOPIC.get(topic)
+    if source is None:
+        source = SOURCE_OF_TOPIC.get(topic.rpartition(".")[0])
+    return source
+
+
 REPORTS = "reports"
 INCIDENTS = "incidents"
 ASSIGNMENTS = "assignments"
@@ -201,6 +214,8 @@ class Incident(msgspec.Struct, kw_only=True, gc=False):
     community_code: str | None
     street_code: str | None
     county_code: str | None
+    layer_codes: dict[str, str]
+    """The code of the cell in each other layer of the grid that covers the place, by layer."""
     lon: float | None
     lat: float | None
     accuracy_m: float | None
@@ -234,7 +249,8 @@ class Why(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Each term's contribution to the decision."""
 
     rule: str
-    """`nearest_open`, `nothing_near`, `no_position`, `same_report`, `not_an_event`."""
+    """`nearest_open`; `nearest_ended` (it has ended, but not before this was seen); `reopened`; `nothing_near`;
+    `recurrence` (founded, and `recurrence_of` was there before); `no_position`, `same_report`, `not_an_event`."""
     radius_m: float | None = None
     """Largest distance that would still have matched: the category's radius and the capped accuracy."""
     window_s: float | None = None
@@ -245,6 +261,7 @@ class Why(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     found: bool | None = None
     """For a late report: whether it found an incident still held (`true`) or founded one."""
     runner_up: RunnerUp | None = None
+    recurrence_of: str | None = None
 
 
 class Assignment(msgspec.Struct, kw_only=True, gc=False):

@@ -71,6 +71,8 @@ class CityPack:
     version: str
     """First 16 hex digits of a SHA-256 over names and contents of the pack's files."""
     warnings: tuple[Fault, ...] = field(default=(), repr=False)
+    layers: Mapping[str, Grid] = field(default_factory=dict)
+    platforms: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def _index_of_code(self) -> dict[str, int]:

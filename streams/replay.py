@@ -12,21 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from streams.blocks import BlockError, decode_block, shard_of_group
+from streams.blocks import BlockError, decode_block
 from streams.dead_letters import DeadLetter
-from streams.dedupe import DedupeRules
 from streams.intake import Intake, IntakeLimits, SourceRecord
-from streams.messages import REPORTS, SOURCE_OF_TOPIC, Assignment, Incident, Outcome
+from streams.messages import REPORTS, Assignment, Incident, Outcome
 from streams.pack import CityPack
 from streams.recording import RecordedMessage, RecordingError
-from streams.shard import Shard
+from streams.routing import Router, owner
+from streams.shard import Decisions, Shard
+from streams.terms import Terms
 
 
 @dataclass(slots=True)
 class ReplayCounts:
-    """The accounting of a replay: ``elements == reports + dead letters + quiet_readings + redelivered``."""
+    """The accounting of a replay.
+
+    ``elements == reports + feedback + feedback_repeats + dead letters + quiet_readings + redelivered``.
+    """
 
     records: int = 0
     elements: int = 0
@@ -35,6 +37,8 @@ class ReplayCounts:
     ignored_records: Counter[str] = field(default_factory=Counter)
     elements_by_source: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    feedback: Counter[str] = field(default_factory=Counter)
+    feedback_repeats: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
 
     def summary(self, incidents: int, seconds: float) -> dict[str, Any]:
@@ -52,6 +56,8 @@ class ReplayCounts:
             "repeats": repeats,
             "quiet_readings": self.quiet_readings,
             "outcomes": dict(sorted(self.outcomes.items())),
+            "feedback": dict(sorted(self.feedback.items())),
+            "feedback_repeats": self.feedback_repeats,
             "elements_by_source": dict(sorted(self.elements_by_source.items())),
             "redelivered": self.redelivered,
             "ignored_records": dict(sorted(self.ignored_records.items())),
@@ -63,8 +69,9 @@ class ReplayCounts:
 class Replay:
     """Feeds recorded messages through intake, blocks' rows and shards.
 
-    ``shards`` changes the number of folds, never a result.  Memory grows with the incidents and with the ids of the
-    last ``too_old_s``, not with the recording.
+    ``shards`` changes the number of folds, never a result.  With ``tells`` each `take` leaves in :attr:`told` the
+    incidents that it changed, as consumers would be told of them.  Memory grows with the incidents and with the ids of
+    the last ``too_old_s``, not with the recording.
     """
 
     def __init__(
@@ -75,15 +82,18 @@ class Replay:
         shards: int = 1,
         limits: IntakeLimits | None = None,
         lateness_s: int = 600,
+        tells: bool = False,
     ) -> None:
-        limits = limits or IntakeLimits()
         self.pack = pack
         self.counts = ReplayCounts()
-        self._rules = DedupeRules.from_pack(pack, lateness_s=lateness_s, remember_s=limits.too_old_s)
-        self._intake = Intake(pack, key, limits, one_clock=True)
-        self._shard_of_category = np.array(
-            [shard_of_group(pack.code, category.group, shards) for category in pack.categories], np.int64
-        )
+        self.told: list[Incident] = []
+        self._limits = limits or IntakeLimits()
+        self._lateness_s = lateness_s
+        self._tells = tells
+        self._count_of_shards = shards
+        self._intake = Intake(pack, key, self._limits, one_clock=True)
+        self._terms: Terms = self._intake.terms
+        self._router = Router(self._intake.terms, shards)
         self._shards: dict[int, Shard] = {}
         self._next_offset: dict[tuple[str, int], int] = {}
         self._reads_reports: bool | None = None
@@ -103,13 +113,14 @@ class Replay:
                     "the recordings hold both source topics and `reports`, which would count every report twice; "
                     "record them apart (`citybrain record --topics …`) and replay one"
                 )
+        self.told = []
         for message in messages:
             if not self._is_ours(message.topic):
                 self.counts.ignored_records[message.topic] += 1
         ours = [message for message in messages if self._is_ours(message.topic)]
         self.counts.records += len(ours)
         if self._reads_reports:
-            return self._take_blocks(ours), []
+            return self._take_blocks(ours)
         return self._take_sources(ours)
 
     def incidents(self) -> list[Incident]:
@@ -117,51 +128,80 @@ class Replay:
         told = [incident for shard in self._shards.values() for incident in shard.incidents()]
         return sorted(told, key=lambda incident: incident.incident_id)
 
-    @staticmethod
-    def _is_ours(topic: str) -> bool:
-        return topic == REPORTS or topic in SOURCE_OF_TOPIC
+    def _is_ours(self, topic: str) -> bool:
+        return topic == REPORTS or topic in self._intake.topics
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:
-            self._shards[number] = Shard(self.pack, self._rules, one_clock=not self._reads_reports, tells=False)
+            self._shards[number] = Shard(
+                self._terms,
+                lateness_s=self._lateness_s,
+                remember_s=self._limits.too_old_s,
+                one_clock=not self._reads_reports,
+                tells=self._tells,
+            )
         return self._shards[number]
 
     def _take_sources(self, messages: Sequence[RecordedMessage]) -> tuple[list[Assignment], list[DeadLetter]]:
         batch = self._intake.take([self._source_record(message) for message in messages])
-        self.counts.elements += batch.elements
-        self.counts.quiet_readings += batch.quiet_readings
-        self.counts.elements_by_source.update(batch.elements_by_source)
-        self.counts.dead_letters.update(letter.reason.value for letter in batch.dead_letters)
+        counts = self.counts
+        counts.elements += batch.elements
+        counts.quiet_readings += batch.quiet_readings
+        counts.elements_by_source.update(batch.elements_by_source)
         decided: list[tuple[int, Assignment]] = []
-        shard_of_row = self._shard_of_category[batch.reports.category]
-        for number in np.unique(shard_of_row).tolist():
-            rows = np.flatnonzero(shard_of_row == number)
-            decisions = self._shard(number).apply(batch.reports.take(rows), self.pack.version)
-            self.counts.redelivered += decisions.redelivered
+        dead = list(zip(batch.dead_letter_records, batch.dead_letters, strict=True))
+        for number, (rows, places, feedback) in self._router.split(batch.reports, batch.feedback).items():
+            decisions = self._shard(number).apply(
+                batch.reports.take(rows),
+                self.pack.version,
+                feedback,
+                owns=owner(self.pack.code, number, self._count_of_shards),
+            )
+            self._count(decisions)
             decided.extend(zip(rows[decisions.rows].tolist(), decisions.assignments, strict=True))
+            dead.extend(
+                (batch.feedback_records[places[place]], letter)
+                for place, letter in zip(decisions.dead_letter_rows, decisions.dead_letters, strict=True)
+            )
         decided.sort(key=lambda item: item[0])
+        dead.sort(key=lambda item: (item[0], item[1].index))
         assignments = [assignment for _, assignment in decided]
-        self.counts.outcomes.update(assignment.outcome for assignment in assignments)
-        return assignments, batch.dead_letters
+        dead_letters = [letter for _, letter in dead]
+        counts.outcomes.update(assignment.outcome for assignment in assignments)
+        counts.dead_letters.update(letter.reason.value for letter in dead_letters)
+        return assignments, dead_letters
 
-    def _take_blocks(self, messages: Sequence[RecordedMessage]) -> list[Assignment]:
+    def _take_blocks(self, messages: Sequence[RecordedMessage]) -> tuple[list[Assignment], list[DeadLetter]]:
         assignments: list[Assignment] = []
+        dead_letters: list[DeadLetter] = []
         for message in messages:
             try:
-                block = decode_block(message.value, self.pack)
+                block = decode_block(message.value, self._terms)
             except BlockError as error:
                 # A fold with a block left out would be another city's day.
                 raise BlockError(f"{message.topic}:{message.partition or 0}:{message.offset}: {error}") from error
             decisions = self._shard(message.partition or 0).apply_block(block)
-            self.counts.elements += len(block.reports)
-            self.counts.redelivered += decisions.redelivered
+            self.counts.elements += len(block.reports) + len(block.feedback)
+            self._count(decisions)
             assignments.extend(decisions.assignments)
+            dead_letters.extend(decisions.dead_letters)
         self.counts.outcomes.update(assignment.outcome for assignment in assignments)
-        return assignments
+        self.counts.dead_letters.update(letter.reason.value for letter in dead_letters)
+        return assignments, dead_letters
+
+    def _count(self, decisions: Decisions) -> None:
+        self.counts.redelivered += decisions.redelivered
+        self.counts.quiet_readings += decisions.quiet_readings
+        self.counts.feedback.update(decisions.feedback)
+        self.counts.feedback_repeats += decisions.feedback_repeats.total()
+        self.told.extend(decisions.incidents)
 
     def _source_record(self, message: RecordedMessage) -> SourceRecord:
         partition = message.partition or 0
         place = (message.topic, partition)
         offset = self._next_offset.get(place, 0) if message.offset is None else message.offset
         self._next_offset[place] = offset + 1
-        return SourceRecord(message.topic, partition, offset, message.timestamp_ms, message.key, message.value)
+        platform = next((data.decode(errors="replace") for name, data in message.headers if name == "platform"), None)
+        return SourceRecord(
+            message.topic, partition, offset, message.timestamp_ms, message.key, message.value, platform
+        )

@@ -1,59 +1,78 @@
-"""One shard's fold: blocks of reports in, assignments and incidents out.
+"""One shard's fold: blocks of reports, readings and feedback in, assignments, incidents and dead letters out.
 
-A pure fold over a partition of the `reports` topic: same log, same incidents, byte for byte.
+A pure fold over a partition of the `reports` topic: same log, same incidents, byte for byte, whatever the pack is now.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from streams.blocks import Block, Mark
-from streams.dedupe import LATE, NOT_AN_EVENT, OUTCOMES, REDELIVERED, REPEAT, Decided, Dedupe, DedupeRules
+from streams.copies import DeviceCopies
+from streams.dead_letters import DeadLetter
+from streams.dedupe import (
+    AFTER_ITS_END,
+    BEFORE_ITS_END,
+    FOUNDED,
+    IN_WINDOW,
+    LATE,
+    NOT_AN_EVENT,
+    OUTCOMES,
+    RECURRENCE,
+    REDELIVERED,
+    REPEAT,
+    Decided,
+    Dedupe,
+)
+from streams.feedback import ACTIONS, APPLIED, CLOSED, REPEATED, STATUSES, Feedback, columns_of
+from streams.feedback import REDELIVERED as FEEDBACK_REDELIVERED
 from streams.messages import (
-    SOURCE_OF_TOPIC,
     SOURCES,
-    TOPIC_OF_SOURCE,
     Assignment,
     Evidence,
     Incident,
     RunnerUp,
-    Status,
     Why,
+    source_of,
 )
-from streams.pack import CityPack
+from streams.readings import AlarmStates
 from streams.reports import NO_POSITION, LocatedReports
+from streams.routing import owner
+from streams.terms import CITY_ITSELF, Terms
 
 SCORE_OF_FOUNDING_POSITION = 1000
 """A report at the founding position scores this, one at the edge of the radius 0."""
 
 
-class _Codes(NamedTuple):
-    grid_code: str | None
-    community_code: str | None
-    street_code: str | None
-    county_code: str | None
-
-
 @dataclass(slots=True)
 class Decisions:
-    """What a batch of reports led to.
+    """What a batch of reports and feedback led to.
 
     ``assignments`` are in the order of the reports, ``rows`` the reports they speak of; ``incidents`` are what
-    consumers must be told, in order: each opening, each further source, and the last state of whatever changed.
-    ``newest_ingested_ms`` is the newest ingestion time among the reports, 0 without any.
+    consumers must be told, in order: each opening, reopening, further source and feedback, and the last state of
+    whatever changed.  ``dead_letters`` are the feedback that was refused, ``dead_letter_rows`` their places in the
+    feedback and ``refused_actions`` what each wanted.  ``feedback`` counts by action what was applied,
+    ``feedback_repeats`` what had been before.  ``newest_ingested_ms`` is the newest ingestion time among reports and
+    feedback, 0 without any.
     """
 
     assignments: list[Assignment] = field(default_factory=list)
     rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     incidents: list[Incident] = field(default_factory=list)
     redelivered: int = 0
+    quiet_readings: int = 0
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    dead_letter_rows: list[int] = field(default_factory=list)
+    refused_actions: list[str] = field(default_factory=list)
+    feedback: Counter[str] = field(default_factory=Counter)
+    feedback_repeats: Counter[str] = field(default_factory=Counter)
     newest_ingested_ms: int = 0
 
     def outcomes(self) -> Counter[str]:
@@ -64,16 +83,26 @@ class Decisions:
 class Shard:
     """Folds the reports of some category groups of one city.
 
-    ``one_clock`` as in :class:`streams.dedupe.Dedupe`.  Without ``tells`` no batch tells the incidents it changed;
-    :meth:`incidents` has them all in the end.
+    ``terms`` are those that the reports' numbers stand for; several shards may share them.  ``lateness_s``,
+    ``remember_s`` and ``one_clock`` as in :class:`streams.dedupe.Dedupe`.  Without ``tells`` no batch tells the
+    incidents it changed; :meth:`incidents` has them all in the end.
     """
 
-    def __init__(self, pack: CityPack, rules: DedupeRules, *, one_clock: bool = False, tells: bool = True) -> None:
-        self.pack = pack
-        self.dedupe = Dedupe(rules, one_clock=one_clock)
+    def __init__(
+        self,
+        terms: Terms,
+        *,
+        lateness_s: int = 600,
+        remember_s: int = 30 * 86_400,
+        one_clock: bool = False,
+        tells: bool = True,
+    ) -> None:
+        self.terms = terms
+        self.dedupe = Dedupe(terms, lateness_s=lateness_s, remember_s=remember_s, one_clock=one_clock)
         self._tells = tells
+        self._alarms = AlarmStates()
+        self._copies = DeviceCopies(remember_s * 1000)
         self._pack_versions: list[str] = []
-        self._codes: dict[int, _Codes] = {-1: _Codes(None, None, None, None)}
         # First and latest report of each incident, by row; texts do not fit the core's columns.
         self._first: list[Evidence] = []
         self._latest: list[Evidence | None] = []
@@ -81,43 +110,111 @@ class Shard:
     def __len__(self) -> int:
         return self.dedupe.count
 
+    def by_status(self) -> dict[str, int]:
+        """How many incidents stand at each status."""
+        counts = np.bincount(self.dedupe.incidents["status"][: self.dedupe.count], minlength=len(STATUSES))
+        return {status.value: count for status, count in zip(STATUSES, counts.tolist(), strict=True)}
+
     def apply_block(self, block: Block, *, silent: bool = False) -> Decisions:
         """Fold one block; ``silent`` changes the state alone, as after a restart."""
         self.mark(block.marks)
-        return self.apply(block.reports, block.pack_version, silent=silent)
+        owns = owner(block.city, *block.shard)
+        return self.apply(block.reports, block.pack_version, block.feedback, owns=owns, silent=silent)
 
     def mark(self, marks: Iterable[Mark]) -> None:
         """Fold the marks of a block or a tick."""
         for mark in marks:
-            source = SOURCE_OF_TOPIC.get(mark.topic)
-            if source is not None:
-                self.dedupe.mark(SOURCES.index(source), mark.partition, mark.newest_ms, mark.drained)
+            if source_of(mark.topic) is not None:
+                self.dedupe.mark(self.terms.topic(mark.topic), mark.partition, mark.newest_ms, mark.drained)
 
-    def apply(self, reports: LocatedReports, pack_version: str, *, silent: bool = False) -> Decisions:
-        """Fold reports in order."""
-        if not len(reports):
+    def apply(
+        self,
+        reports: LocatedReports,
+        pack_version: str,
+        feedback: Sequence[Feedback] = (),
+        *,
+        owns: Callable[[str], bool] = lambda group: True,
+        silent: bool = False,
+    ) -> Decisions:
+        """Fold reports and feedback in order.
+
+        ``owns`` tells which category groups are this shard's: of a reading that several judge, one makes the report.
+        """
+        if not len(reports) and not feedback:
             return Decisions()
         if pack_version not in self._pack_versions:
             self._pack_versions.append(pack_version)
-        decided = self.dedupe.apply(reports, self._pack_versions.index(pack_version))
+        reports, feedback, kept, quiet_readings = self._judge(reports, feedback, owns)
+        self._copies.unify(reports, self.terms)
+        columns = columns_of(feedback, self.terms.groups) if feedback else None
+        decided = self.dedupe.apply(reports, self._pack_versions.index(pack_version), columns)
         snapshot_evidence = self._gather_evidence(reports, decided)
+        redelivered = int((decided.outcome == REDELIVERED).sum())
         if silent:
-            return Decisions(redelivered=int((decided.outcome == REDELIVERED).sum()))
+            return Decisions(redelivered=redelivered, quiet_readings=quiet_readings)
         rows = np.flatnonzero(decided.outcome != REDELIVERED)
-        return Decisions(
+        decisions = Decisions(
             self._assignments(reports, decided, rows),
-            rows,
+            rows if kept is None else kept[rows],
             self._incidents(decided.snapshots, snapshot_evidence) if self._tells else [],
-            len(reports) - len(rows),
-            int(reports.ingested_ms.max()),
+            redelivered,
+            quiet_readings,
+            newest_ingested_ms=max(
+                int(reports.ingested_ms.max(initial=0)), max((one.ingested_ms for one in feedback), default=0)
+            ),
         )
+        self._answer_feedback(feedback, decided, decisions)
+        return decisions
+
+    def _judge(
+        self, reports: LocatedReports, feedback: Sequence[Feedback], owns: Callable[[str], bool]
+    ) -> tuple[LocatedReports, Sequence[Feedback], npt.NDArray[np.int64] | None, int]:
+        """What is left when the rules have judged the readings.
+
+        Reports, feedback, the rows kept (None where all were), and how many readings were quiet.
+        """
+        readings = reports.reading_rows()
+        if not len(readings):
+            return reports, feedback, None, 0
+        judged = reports.take(slice(None))
+        judged.category = reports.category.copy()
+        keep = np.ones(len(reports), bool)
+        quiet = 0
+        for row in readings.tolist():
+            metric, value, rules = reports.reading[row]
+            raising = self._alarms.judge(
+                reports.device[row], metric, value, int(reports.time_ms[row]), [terms for terms, _ in rules]
+            )
+            reporting = rules[max(raising, 0)][1]  # a quiet one is counted where its first rule reports
+            owned = owns(self.terms.categories[reporting].group)
+            if raising >= 0 and owned:
+                judged.category[row] = reporting
+                continue
+            keep[row] = False
+            quiet += raising < 0 and owned
+        kept = np.flatnonzero(keep)
+        before = np.searchsorted(kept, [one.before for one in feedback]).tolist()
+        moved = [msgspec.structs.replace(one, before=count) for one, count in zip(feedback, before, strict=True)]
+        return judged.take(kept), moved, kept, quiet
+
+    def _answer_feedback(self, feedback: Sequence[Feedback], decided: Decided, decisions: Decisions) -> None:
+        results, statuses = decided.feedback["result"].tolist(), decided.feedback["status"].tolist()
+        for row, (one, result, status) in enumerate(zip(feedback, results, statuses, strict=True)):
+            action = ACTIONS[one.action].value
+            if result == APPLIED:
+                decisions.feedback[action] += 1
+            elif result == REPEATED:
+                decisions.feedback_repeats[action] += 1
+            elif result == FEEDBACK_REDELIVERED:
+                decisions.redelivered += 1
+            else:
+                decisions.dead_letters.append(one.dead_letter(result, status))
+                decisions.dead_letter_rows.append(row)
+                decisions.refused_actions.append(action)
 
     def incidents(self) -> list[Incident]:
         """Every incident as it stands, sorted by id."""
-        evidence = [
-            [first] if latest is None else [first, latest]
-            for first, latest in zip(self._first, self._latest, strict=True)
-        ]
+        evidence = [self._evidence(number) for number in range(self.dedupe.count)]
         told = self._incidents(self.dedupe.incidents[: self.dedupe.count], evidence)
         return sorted(told, key=lambda incident: incident.incident_id)
 
@@ -125,36 +222,38 @@ class Shard:
 
     def _gather_evidence(self, reports: LocatedReports, decided: Decided) -> list[list[Evidence]]:
         """Advance first and latest report row by row; returns the evidence of each snapshot."""
-        order = np.argsort(decided.snapshot_row, kind="stable").tolist()
-        snapshot_row = decided.snapshot_row.tolist()
+        order = np.argsort(decided.snapshot_at, kind="stable")
+        due = [*decided.snapshot_at[order].tolist(), 2 * len(reports) + 2]
+        incident_of = decided.snapshot_incident[order].tolist()
         of_snapshot: list[list[Evidence]] = [[]] * len(order)
-        next_snapshot = 0
-        changing = np.flatnonzero((decided.incident >= 0) & (decided.outcome < REDELIVERED)).tolist()
+        taken = 0
         sources = reports.source.tolist()
         incidents = decided.incident.tolist()
-        repeats = (decided.outcome == REPEAT).tolist()
         ids = reports.report_id
-        for row in changing:
-            incident = incidents[row]
-            if not repeats[row]:
-                evidence = Evidence(SOURCES[sources[row]], ids[row])
-                if incident == len(self._first):
-                    self._first.append(evidence)
-                    self._latest.append(None)
-                else:
-                    self._latest[incident] = evidence
-            while next_snapshot < len(order) and snapshot_row[order[next_snapshot]] == row:
-                latest = self._latest[incident]
-                first = self._first[incident]
-                of_snapshot[order[next_snapshot]] = [first] if latest is None else [first, latest]
-                next_snapshot += 1
+        is_new = (decided.incident >= 0) & (decided.outcome != REPEAT) & (decided.outcome != REDELIVERED)
+        for row in [*np.flatnonzero(is_new).tolist(), len(reports)]:
+            while due[taken] <= 2 * row:  # what was told before this report changed anything
+                of_snapshot[order[taken]] = self._evidence(incident_of[taken])
+                taken += 1
+            if row == len(reports):
+                break
+            evidence = Evidence(SOURCES[sources[row]], ids[row])
+            if incidents[row] == len(self._first):
+                self._first.append(evidence)
+                self._latest.append(None)
+            else:
+                self._latest[incidents[row]] = evidence
         return of_snapshot
+
+    def _evidence(self, incident: int) -> list[Evidence]:
+        latest = self._latest[incident]
+        return [self._first[incident]] if latest is None else [self._first[incident], latest]
 
     # ------------------------------------------------------------------------------------------------- outputs
 
     def _incident_ids(self, rows: npt.NDArray[np.void]) -> list[str]:
         return [
-            f"{self.pack.code}-{self.pack.categories[category].group}-{hi:016x}{lo:016x}"
+            f"{self.terms.city}-{self.terms.categories[category].group}-{hi:016x}{lo:016x}"
             for category, hi, lo in zip(
                 rows["category"].tolist(), rows["key_hi"].tolist(), rows["key_lo"].tolist(), strict=True
             )
@@ -164,29 +263,39 @@ class Shard:
         opened, first, last, updated = (
             _rfc3339(rows[name]) for name in ("opened_ms", "first_ms", "last_ms", "updated_ms")
         )
+        closed: list[str | None] = [None] * len(rows)
+        for row, closed_at in zip(
+            np.flatnonzero(rows["status"] == CLOSED).tolist(),
+            _rfc3339(rows["ended_ms"][rows["status"] == CLOSED]),
+            strict=True,
+        ):
+            closed[row] = closed_at
+        past = np.unique(rows["recurrence_of"])
+        past = past[past >= 0]
+        past_ids = dict(zip(past.tolist(), self._incident_ids(self.dedupe.incidents[past]), strict=True))
         numbers = zip(
             *(
                 rows[name].tolist()
                 for name in (
                     "version", "category", "cell", "lon_e7", "lat_e7", "accuracy_cm",
-                    "report_count", "repeat_count", "by_source", "pack",
+                    "report_count", "repeat_count", "by_source", "pack", "status", "recurrence_of",
                 )
             ),
             strict=True,
         )  # fmt: skip
         ids = self._incident_ids(rows)
         made = []
-        for i, (version, kind, cell, lon_e7, lat_e7, accuracy_cm, reports, repeats, by_source, pack) in enumerate(
-            numbers
-        ):
-            category = self.pack.categories[kind]
-            codes = self._codes_of(cell)
+        for i, (
+            version, kind, cell, lon_e7, lat_e7, accuracy_cm, reports, repeats, by_source, pack, status, recurrence_of,
+        ) in enumerate(numbers):  # fmt: skip
+            category = self.terms.categories[kind]
+            codes = CITY_ITSELF if cell < 0 else self.terms.cells[cell]
             placed = lon_e7 != NO_POSITION
             made.append(
                 Incident(
                     incident_id=ids[i],
                     version=version,
-                    status=_OPEN,
+                    status=_STATUS_WORDS[status],
                     category=category.code,
                     category_name=category.name,
                     priority=category.priority,
@@ -195,6 +304,7 @@ class Shard:
                     community_code=codes.community_code,
                     street_code=codes.street_code,
                     county_code=codes.county_code,
+                    layer_codes=dict(codes.layer_codes),
                     lon=lon_e7 / 1e7 if placed else None,
                     lat=lat_e7 / 1e7 if placed else None,
                     accuracy_m=accuracy_cm / 100 if placed else None,
@@ -202,37 +312,35 @@ class Shard:
                     first_report_at=first[i],
                     last_report_at=last[i],
                     updated_at=updated[i],
+                    closed_at=closed[i],
                     report_count=reports,
                     repeat_count=repeats,
                     sources={source: count for source, count in zip(SOURCES, by_source, strict=True) if count},
+                    recurrence_of=past_ids.get(recurrence_of),
                     pack_version=self._pack_versions[pack],
                     evidence=evidence[i],
                 )
             )
         return made
 
-    def _codes_of(self, cell: int) -> _Codes:
-        codes = self._codes.get(cell)
-        if codes is None:
-            codes = self._codes[cell] = _codes_of(self.pack, cell)
-        return codes
-
     def _assignments(self, reports: LocatedReports, decided: Decided, rows: npt.NDArray[np.int64]) -> list[Assignment]:
         took = reports.take(rows)
         incident_rows = decided.incident[rows].tolist()
-        numbers = np.unique(np.concatenate([decided.incident[rows], decided.runner_up[rows]]))
+        pasts = self.dedupe.incidents["recurrence_of"][decided.incident[rows[decided.how[rows] == RECURRENCE]]]
+        numbers = np.unique(np.concatenate([decided.incident[rows], decided.runner_up[rows], pasts]))
         numbers = numbers[numbers >= 0]
         ids = dict(zip(numbers.tolist(), self._incident_ids(self.dedupe.incidents[numbers]), strict=True))
         event_time = _rfc3339(took.time_ms)
-        categories = [self.pack.categories[number] for number in took.category.tolist()]
+        categories = [self.terms.categories[number] for number in took.category.tolist()]
         category_of_incident = self.dedupe.incidents["category"][decided.incident[rows]].tolist()
         made = []
-        for i, (row, outcome, incident, source, partition, offset, index, report_id) in enumerate(
+        for i, (row, outcome, incident, source, topic, partition, offset, index, report_id) in enumerate(
             zip(
                 rows.tolist(),
                 decided.outcome[rows].tolist(),
                 incident_rows,
                 took.source.tolist(),
+                took.topic.tolist(),
                 took.partition.tolist(),
                 took.offset.tolist(),
                 took.index.tolist(),
@@ -249,12 +357,15 @@ class Shard:
                 why = Why(rule="not_an_event")
             else:
                 allowed_cm = int(decided.allowed_cm[row])
-                matched = bool(decided.matched[row])
+                how = int(decided.how[row])
+                matched = how not in (FOUNDED, RECURRENCE)
                 why = Why(
-                    rule="nearest_open" if matched else "nothing_near",
+                    rule=_RULE_WORDS[how],
                     radius_m=allowed_cm / 100,
-                    window_s=self.pack.categories[category_of_incident[i]].window_s,
+                    window_s=self.terms.categories[category_of_incident[i]].window_ms / 1000,
                 )
+                if how == RECURRENCE:
+                    why.recurrence_of = ids[int(self.dedupe.incidents["recurrence_of"][incident])]
                 if matched:
                     score = _score(int(decided.distance_cm2[row]), allowed_cm)
                     distance_m = round(math.sqrt(decided.distance_cm2[row]) / 100, 1)
@@ -275,7 +386,7 @@ class Shard:
                     why.found = matched
             made.append(
                 Assignment(
-                    origin=f"{TOPIC_OF_SOURCE[SOURCES[source]]}:{partition}:{offset}:{index}",
+                    origin=f"{self.terms.topics[topic]}:{partition}:{offset}:{index}",
                     revision=0,
                     source=SOURCES[source],
                     report_id=report_id,
@@ -293,7 +404,14 @@ class Shard:
 
 
 _OUTCOME_WORDS = [outcome.value for outcome in OUTCOMES]
-_OPEN = Status.OPEN.value
+_STATUS_WORDS = [status.value for status in STATUSES]
+_RULE_WORDS = {
+    FOUNDED: "nothing_near",
+    IN_WINDOW: "nearest_open",
+    BEFORE_ITS_END: "nearest_ended",
+    AFTER_ITS_END: "reopened",
+    RECURRENCE: "recurrence",
+}
 
 
 def _score(cm2: int, allowed_cm: int) -> int:
@@ -301,16 +419,6 @@ def _score(cm2: int, allowed_cm: int) -> int:
     if not allowed_cm:
         return SCORE_OF_FOUNDING_POSITION
     return SCORE_OF_FOUNDING_POSITION - SCORE_OF_FOUNDING_POSITION * cm2 // (allowed_cm * allowed_cm)
-
-
-def _codes_of(pack: CityPack, cell: int) -> _Codes:
-    grid = pack.grid
-    by_level = {
-        level: grid.codes[above]
-        for level, above in zip(grid.levels, grid.ancestors[cell].tolist(), strict=True)
-        if above >= 0
-    }
-    return _Codes(grid.codes[cell], by_level.get("community"), by_level.get("street"), by_level.get("county"))
 
 
 def _rfc3339(time_ms: npt.NDArray[np.int64]) -> list[str]:

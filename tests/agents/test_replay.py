@@ -17,14 +17,13 @@ from agents.commands.build_pack import build_pack_command
 from agents.commands.replay import replay
 from packs import make_sample
 from sinks.files import ASSIGNMENTS_FILE, DEAD_LETTERS_FILE, INCIDENTS_FILE, SUMMARY_FILE
-from streams.blocks import decode_block, encode_blocks, shard_of_group
-from streams.dedupe import DedupeRules
+from streams.blocks import decode_block, encode_blocks
 from streams.error_model import read_error_model
 from streams.evaluation import read_answers, read_truth, score
 from streams.intake import Intake, SourceRecord
 from streams.pack import CityPack, load_pack
 from streams.recording import RecordedMessage, read_recording, write_recording
-from streams.reports import LocatedReports
+from streams.routing import Router
 from streams.shard import Shard
 from streams.simulation import Simulation, simulate
 
@@ -169,16 +168,15 @@ def test_a_recording_of_reports_replays_from_dedupe_on(hours, pack, tmp_path):
         for one in hours.messages
     ]
     intake, shards = Intake(pack, b"key"), 3
-    folds = [Shard(pack, DedupeRules.from_pack(pack)) for _ in range(shards)]
+    router = Router(intake.terms, shards)
+    folds = [Shard(intake.terms) for _ in range(shards)]
     log, expected = [], []
     for start in range(0, len(records), 400):
-        reports: LocatedReports = intake.take(records[start : start + 400]).reports
-        shard_of_row = [shard_of_group(pack.code, pack.categories[n].group, shards) for n in reports.category.tolist()]
-        for shard in range(shards):
-            rows = [row for row, number in enumerate(shard_of_row) if number == shard]
-            for data in encode_blocks(pack, reports.take(rows)):
+        batch = intake.take(records[start : start + 400])
+        for shard, (rows, _, feedback) in router.split(batch.reports, batch.feedback).items():
+            for data in encode_blocks(intake.terms, batch.reports.take(rows), feedback, (shard, shards)):
                 log.append(RecordedMessage("reports", data, partition=shard))
-                expected += folds[shard].apply_block(decode_block(data, pack)).assignments
+                expected += folds[shard].apply_block(decode_block(data, intake.terms)).assignments
     path = tmp_path / "reports.jsonl.zst"
     write_recording(path, log)
     got = replayed(path, SAMPLE, tmp_path / "out")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.blocks import decode_block, encode_blocks
-from streams.dedupe import DedupeRules
-from streams.intake import Intake, SourceRecord
-from streams.messages import TOPIC_OF_SOURCE, Incident
+from streams.intake import Intake, IntakePack, SourceRecord
+from streams.messages import FEEDBACK, TOPIC_OF_SOURCE, Incident
 from streams.pack import CityPack, parse_pack
 from streams.shard import Shard
+from streams.terms import Terms
 
 KEY = b"a key of these tests"
 DAY_MS = 1_772_323_200_000
@@ -167,7 +167,7 @@ class City:
 
     def __post_init__(self) -> None:
         self.intake = Intake(self.pack, KEY)
-        self.shard = Shard(self.pack, DedupeRules.from_pack(self.pack, lateness_s=self.lateness_s))
+        self.shard = Shard(Terms(self.pack.code), lateness_s=self.lateness_s)
         self.outcomes: list[str] = []
         self.told: list[Incident] = []
         self._number = 0
@@ -200,16 +200,39 @@ class City:
             "patrol": {"worker_id": "w", "category": category},
         }[source]
         value = json.dumps(fields | extra, ensure_ascii=False).encode()
-        record = SourceRecord(TOPIC_OF_SOURCE[source], 0, self._number, at_ms(heard or at), None, value)
+        return self.send(SourceRecord(TOPIC_OF_SOURCE[source], 0, self._number, at_ms(heard or at), None, value))
+
+    def say(
+        self, action: str, incident_id: str, *, at: str, heard: str | None = None, say_id: str | None = None
+    ) -> str:
+        """Feedback of a dispatch centre; returns ``applied``, ``repeated`` or the reason of a dead letter."""
+        self._number += 1
+        fields = {"id": say_id or f"f{self._number}", "time": at_ms(at), "action": action, "incident_id": incident_id}
+        return self.send(SourceRecord(FEEDBACK, 0, self._number, at_ms(heard or at), None, json.dumps(fields).encode()))
+
+    def send(self, record: SourceRecord) -> str:
+        """Take a record through everything; returns what became of it (of its last element)."""
         batch = self.intake.take([record])
-        if batch.dead_letters:
-            return batch.dead_letters[0].reason.value
-        for data in encode_blocks(self.pack, batch.reports):
-            decisions = self.shard.apply_block(decode_block(data, self.pack))
+        became = [letter.reason.value for letter in batch.dead_letters] or ["quiet"]
+        for data in encode_blocks(self.intake.terms, batch.reports, batch.feedback):
+            decisions = self.shard.apply_block(decode_block(data, self.shard.terms))
+            became += [assignment.outcome for assignment in decisions.assignments]
+            became += ["applied"] * decisions.feedback.total() + ["repeated"] * decisions.feedback_repeats.total()
+            became += [letter.reason.value for letter in decisions.dead_letters]
             self.outcomes += [assignment.outcome for assignment in decisions.assignments]
             self.told += decisions.incidents
         self.shard.dedupe.check()
-        return self.outcomes[-1]
+        return became[-1]
+
+    def change(self, pack: CityPack) -> None:
+        """The city's pack changes, as a running worker takes it up."""
+        self.pack = pack
+        self.intake.use(IntakePack(pack))
+
+    def one(self) -> Incident:
+        """The only incident."""
+        (incident,) = self.shard.incidents()
+        return incident
 
     def incidents(self) -> list[Seen]:
         """All incidents as they stand, in order of opening."""

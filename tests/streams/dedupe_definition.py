@@ -1,4 +1,4 @@
-"""The matching rule of CONTRACTS.md 4 in plain Python: the oracle of the kernel.
+"""The matching rule and the life of an incident (CONTRACTS.md 3 and 4) in plain Python: the oracle of the kernel.
 
 A list of incidents, a double loop, dictionaries that forget nothing; as slow as it is plain.
 """
@@ -32,6 +32,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Said:
+    """One feedback message about the incident with that key."""
+
+    id: int
+    action: str
+    group: str
+    key: tuple[int, int]
+    time_ms: int
+    ingested_ms: int
+    offset: int
+
+
+STEPS = {
+    "accept": ("accepted", {"open"}),
+    "dispatch": ("dispatched", {"open", "accepted"}),
+    "dispose": ("disposed", {"open", "accepted", "dispatched"}),
+    "close": ("closed", {"open", "accepted", "dispatched", "disposed"}),
+    "reject": ("rejected", {"open", "accepted"}),
+    "reopen": ("open", {"closed", "rejected"}),
+}
+
+
+@dataclass(frozen=True)
 class Tick:
     """A source partition was read up to ``newest_ms``."""
 
@@ -56,12 +79,17 @@ class Open:
     report_count: int = 1
     repeat_count: int = 0
     by_source: tuple[int, ...] = (0, 0, 0, 0)
+    status: str = "open"
+    ended_ms: int | None = None
+    recurrence_of: int | None = None
+    has_recurred: bool = False
 
 
 @dataclass(frozen=True)
 class Match:
-    """An incident that a report could join; sorted by the contract's order."""
+    """An incident that a report is near; sorted by the contract's order: joined, then reopened, then recurred."""
 
+    rank: int
     cm2: int
     opened_ms: int
     key: tuple[int, int]
@@ -79,6 +107,11 @@ class Answer:
     runner_up: Match | None = None
     gap_ms: int | None = None
     behind_ms: int | None = None
+    recurrence_of: int | None = None
+
+
+JOINED, REOPENED, RECURRED = range(3)
+YEAR_MS = 366 * 86_400_000
 
 
 @dataclass
@@ -101,6 +134,35 @@ class Definition:
         self.marks: dict[tuple[int, int], tuple[int, bool]] = {}
         self.watermark_ms: int | None = None
         self._remembered: dict[tuple[object, ...], _Remembered] = {}
+        self._said: dict[tuple[object, ...], tuple[int, int]] = {}
+
+    def hear(self, said: Said) -> tuple[str, int | None]:
+        """What becomes of feedback, and the incident it is about."""
+        now = -(2**62) if self.watermark_ms is None else self.watermark_ms
+        about = [
+            number
+            for number, one in enumerate(self.incidents)
+            if one.key == said.key and self.categories[one.category].group == said.group
+        ]
+        if not about:
+            return "unknown_incident", None
+        (number,) = about
+        old = self.incidents[number]
+        before = self._said.get((said.group, said.id, said.key))
+        if before is not None and before[1] >= now - self.remember_ms:
+            return ("redelivered" if before[0] == said.offset else "repeated"), number
+        status, may_follow = STEPS[said.action]
+        if old.status not in may_follow:
+            return "illegal_transition", number
+        self._said[(said.group, said.id, said.key)] = (said.offset, said.ingested_ms)
+        self.incidents[number] = replace(
+            old,
+            status=status,
+            ended_ms=said.time_ms if status in ("closed", "rejected") else None,
+            version=old.version + 1,
+            updated_ms=said.ingested_ms,
+        )
+        return "applied", number
 
     def tick(self, tick: Tick) -> None:
         self._mark(tick.source, tick.partition, tick.newest_ms, tick.drained)
@@ -131,11 +193,16 @@ class Definition:
             return Answer("not_an_event", None)
 
         is_late = row.time_ms < now - self.lateness_ms
-        matches = sorted(self._matches(row, now), key=lambda match: (match.cm2, match.opened_ms, match.key))
-        gap_ms = None
+        near = sorted(self._near(row, now), key=lambda match: (match.rank, match.cm2, match.opened_ms, match.key))
+        matches = [match for match in near if match.rank != RECURRED]
+        gap_ms = past = None
+        outcome = "opened"
         if matches:
             number = matches[0].number
+            outcome = "reopened" if matches[0].rank == REOPENED else "joined"
             old = self.incidents[number]
+            if outcome == "reopened":
+                old = replace(old, status="open", ended_ms=None)
             gap_ms = abs(row.time_ms - old.last_ms)
             self.incidents[number] = replace(
                 old,
@@ -150,30 +217,60 @@ class Definition:
             number = len(self.incidents)
             by_source = _counted((0, 0, 0, 0), row.source)
             t = row.time_ms
-            self.incidents.append(Open(row.key, row.category, row.where, t, t, t, row.ingested_ms, by_source=by_source))
+            if near:
+                past = near[0].number
+                self.incidents[past] = replace(self.incidents[past], has_recurred=True)
+            made = Open(self._key_for(row), row.category, row.where, t, t, t, row.ingested_ms, by_source=by_source)
+            self.incidents.append(replace(made, recurrence_of=past))
         remembered.incident = number
-        outcome = "late" if is_late else "joined" if matches else "opened"
         best, runner_up = (*matches[:2], None, None)[:2]
-        return Answer(outcome, number, best, runner_up, gap_ms, behind_ms)
+        return Answer("late" if is_late else outcome, number, best, runner_up, gap_ms, behind_ms, past)
 
-    def _matches(self, row: Row, now: int) -> list[Match]:
+    def _key_for(self, row: Row) -> tuple[int, int]:
+        """The report's key, or where an incident of its group has that, the next that none has."""
+        group = self.categories[row.category].group
+        taken = {one.key for one in self.incidents if self.categories[one.category].group == group}
+        hi, lo = row.key
+        while (hi, lo) in taken:
+            lo = mixed(lo + 1)
+        return hi, lo
+
+    def _near(self, row: Row, now: int) -> list[Match]:
         if row.where is None:
             return []
         group = self.categories[row.category].group
         found = []
         for number, incident in enumerate(self.incidents):
-            window_ms = self.window_ms[incident.category]
-            if not incident.last_ms - window_ms <= row.time_ms <= incident.last_ms + window_ms:
-                continue
             of = self.categories[incident.category]
-            is_held = incident.last_ms + window_ms >= now - self.lateness_ms
-            if of.group != group or incident.where is None or not is_held:
+            rank = self._rank(incident, row.time_ms, now - self.lateness_ms)
+            if of.group != group or incident.where is None or rank is None:
                 continue
             allowed_cm = round(of.radius_m * 100) + min(row.accuracy_cm, round(of.accuracy_cap_m * 100))
             cm2 = distance_cm2(row.where, incident.where)
             if cm2 <= allowed_cm**2:
-                found.append(Match(cm2, incident.opened_ms, incident.key, number, allowed_cm))
+                found.append(Match(rank, cm2, incident.opened_ms, incident.key, number, allowed_cm))
         return found
+
+    def _rank(self, incident: Open, time_ms: int, held_from: int) -> int | None:
+        """Whether a report of that time, near the incident, joins or reopens it, is its recurrence, or none of it."""
+        window_ms = self.window_ms[incident.category]
+        reopen_ms = round(self.categories[incident.category].reopen_s * 1000)
+        window_end = incident.last_ms + window_ms
+        has_ended = incident.ended_ms is not None
+        in_window = incident.last_ms - window_ms <= time_ms <= window_end and window_end >= held_from
+        if in_window and (not has_ended or time_ms <= incident.ended_ms):
+            return JOINED
+        if incident.has_recurred:
+            return None
+        if has_ended and time_ms > incident.ended_ms:
+            until = incident.ended_ms + reopen_ms
+            if until + YEAR_MS < max(time_ms, held_from):
+                return None
+            return REOPENED if time_ms <= until else RECURRED
+        until = window_end + reopen_ms
+        if not has_ended and window_end < time_ms <= until and until >= held_from:
+            return RECURRED
+        return None
 
     def _mark(self, source: int, partition: int, newest_ms: int, drained: bool) -> None:
         clock = (0, 0) if self.one_clock else (source, partition)
@@ -182,6 +279,15 @@ class Definition:
         waiting = [mark_ms for mark_ms, is_drained in self.marks.values() if not is_drained]
         now = min(waiting) if waiting else max(mark_ms for mark_ms, _ in self.marks.values())
         self.watermark_ms = now if self.watermark_ms is None else max(self.watermark_ms, now)
+
+
+def mixed(number: int) -> int:
+    """The finaliser of MurmurHash3, 64 bits."""
+    mask = 2**64 - 1
+    number &= mask
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        number = (number ^ number >> 33) * factor & mask
+    return number ^ number >> 33
 
 
 def _counted(by_source: tuple[int, ...], source: int) -> tuple[int, ...]:

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from streams import dedupe
 from streams.blocks import Mark, decode_block, encode_blocks
-from streams.dedupe import DedupeRules
 from streams.intake import Intake, SourceRecord
 from streams.messages import TOPIC_OF_SOURCE, Assignment
 from streams.reports import LocatedReports
 from streams.shard import Decisions, Shard
 
 PACK = make_pack()
+INTAKE = Intake(PACK, KEY)
+TERMS = INTAKE.terms
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_worker_without_network_reports_late_and_still_joins(city):
 
 
 def assignments_of(city: City, *reports: dict[str, object]) -> list[Assignment]:
-    """Fold reports in one batch, without blocks; returns the assignments."""
+    """Fold reports in one block; returns the assignments."""
     records = []
     for number, fields in enumerate(reports):
         source = str(fields.pop("source"))
@@ -128,7 +129,8 @@ def assignments_of(city: City, *reports: dict[str, object]) -> list[Assignment]:
                                     json.dumps({"id": str(number), "accuracy_m": 0, **fields}).encode()))  # fmt: skip
     batch = city.intake.take(records)
     assert not batch.dead_letters
-    return city.shard.apply(batch.reports, PACK.version).assignments
+    (data,) = encode_blocks(city.intake.terms, batch.reports)
+    return city.shard.apply_block(decode_block(data, city.shard.terms)).assignments
 
 
 def patrol(east_m: float, *, at: str = "00:00", **fields: object) -> dict[str, object]:
@@ -230,13 +232,13 @@ def day(count: int, seed: int) -> LocatedReports:
         if source == "hotline" and chance.random() < 0.2:
             del fields["lon"], fields["lat"]
         records.append(SourceRecord(TOPIC_OF_SOURCE[source], number % 2, number, at, None, json.dumps(fields).encode()))
-    batch = Intake(PACK, KEY).take(records)
+    batch = INTAKE.take(records)
     assert not batch.dead_letters
     return batch.reports
 
 
 def shard() -> Shard:
-    return Shard(PACK, DedupeRules.from_pack(PACK))
+    return Shard(TERMS)
 
 
 def bytes_of(*things: object) -> bytes:
@@ -255,8 +257,8 @@ def test_folding_encoded_blocks_is_folding_the_columns(cuts):
     edges = [0, *sorted(cuts), len(REPORTS)]
     got: list[Decisions] = []
     for start, end in pairwise(edges):
-        for data in encode_blocks(PACK, REPORTS.take(slice(start, end))):
-            got.append(through.apply_block(decode_block(data, PACK)))
+        for data in encode_blocks(TERMS, REPORTS.take(slice(start, end))):
+            got.append(through.apply_block(decode_block(data, TERMS)))
     assert bytes_of(*[a for decisions in got for a in decisions.assignments]) == bytes_of(*expected.assignments)
     assert bytes_of(*through.incidents()) == bytes_of(*direct.incidents())
 
@@ -334,6 +336,6 @@ def test_the_pack_that_founded_an_incident_stays_stamped_on_it():
 def test_the_kernel_is_compiled_once():
     """Columns of a block and columns of intake are one type to it; a second would take seconds at every start."""
     shard().apply(REPORTS, PACK.version)
-    (data,) = encode_blocks(PACK, REPORTS)
-    shard().apply_block(decode_block(data, PACK))
+    (data,) = encode_blocks(TERMS, REPORTS)
+    shard().apply_block(decode_block(data, TERMS))
     assert len(dedupe._decide.signatures) == 1

@@ -1,0 +1,5 @@
+"""provisional"""
+
+
+class PlatformReader:
+    pass

@@ -1,0 +1,172 @@
+"""Terms: what a decision needs to know of a city pack, carried with the reports themselves.
+
+A pack changes while its city runs.  Were the fold of a shard to look into whatever pack it has today, a restart would
+decide yesterday's reports by today's radius and tell other incidents than it told then.  So every block of the log
+carries the terms it was made under, and the fold needs no pack at all.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from geo.grid import Grid
+from streams.messages import SOURCES, TOPIC_OF_SOURCE
+from streams.pack import CityPack
+from streams.readings import ReadingRules, RuleTerms
+
+
+class CategoryTerms(msgspec.Struct, frozen=True, array_like=True):
+    """What a category was when a report of it was located."""
+
+    code: str
+    name: str
+    group: str
+    radius_cm: int
+    accuracy_cap_cm: int
+    window_ms: int
+    reopen_ms: int
+    event: bool
+    priority: int
+    department: str
+
+
+class CellCodes(msgspec.Struct, frozen=True, array_like=True):
+    """The codes of a place at every level of the main grid, and in every other layer."""
+
+    grid_code: str | None = None
+    community_code: str | None = None
+    street_code: str | None = None
+    county_code: str | None = None
+    layer_codes: tuple[tuple[str, str], ...] = ()
+    """(layer, code), by layer."""
+
+
+CITY_ITSELF = CellCodes()
+"""A report without a position."""
+
+
+class Terms:
+    """Categories and cells by number, for one city; grows and never forgets, so that a number keeps its meaning.
+
+    Bounded by the categories and cells of the packs that the city has had.
+
+    Attributes
+    ----------
+    categories, cells, topics
+        By number.  Cell -1 is the city itself; the first topics are those of the sources, in their order.
+    south_deg, north_deg
+        Between these latitudes lies whatever was located under these terms.
+    """
+
+    def __init__(self, city: str) -> None:
+        self.city = city
+        self.categories: list[CategoryTerms] = []
+        self.cells: list[CellCodes] = []
+        self.south_deg = 90.0
+        self.north_deg = -90.0
+        self._category_numbers: dict[CategoryTerms, int] = {}
+        self._cell_numbers: dict[CellCodes, int] = {CITY_ITSELF: -1}
+        self.groups: dict[str, int] = {}
+        self.topics = [TOPIC_OF_SOURCE[source] for source in SOURCES]
+        self._topic_numbers = {topic: number for number, topic in enumerate(self.topics)}
+
+    def category(self, terms: CategoryTerms) -> int:
+        """The number of a category."""
+        number = self._category_numbers.get(terms)
+        if number is None:
+            number = self._category_numbers[terms] = len(self.categories)
+            self.categories.append(terms)
+            self.groups.setdefault(terms.group, len(self.groups))
+        return number
+
+    def cell(self, codes: CellCodes) -> int:
+        """The number of a cell."""
+        number = self._cell_numbers.get(codes)
+        if number is None:
+            number = self._cell_numbers[codes] = len(self.cells)
+            self.cells.append(codes)
+        return number
+
+    def topic(self, name: str) -> int:
+        """The number of a topic, without prefix."""
+        number = self._topic_numbers.get(name)
+        if number is None:
+            number = self._topic_numbers[name] = len(self.topics)
+            self.topics.append(name)
+        return number
+
+    def cover(self, south_deg: float, north_deg: float) -> None:
+        """Widen the latitudes."""
+        self.south_deg = min(self.south_deg, south_deg)
+        self.north_deg = max(self.north_deg, north_deg)
+
+
+class PackTerms(Terms):
+    """The terms of one pack: its categories have the numbers that they have in the pack."""
+
+    def __init__(self, pack: CityPack) -> None:
+        super().__init__(pack.code)
+        self.pack_version = pack.version
+        for category in pack.categories:
+            self.category(
+                CategoryTerms(
+                    category.code,
+                    category.name,
+                    category.group,
+                    round(category.radius_m * 100),
+                    round(category.accuracy_cap_m * 100),
+                    round(category.window_s * 1000),
+                    round(category.reopen_s * 1000),
+                    category.event,
+                    category.priority,
+                    category.department,
+                )
+            )
+        self.reading_rules = ReadingRules.from_pack(pack)
+        self.rules_of_metric: dict[str, tuple[tuple[RuleTerms, int], ...]] = {
+            metric: tuple((rule, pack.category_index(rule.category_code)) for rule in rules)
+            for metric, rules in self.reading_rules.of_metric.items()
+        }
+        _, south, _, north = pack.grid.bounds
+        self.cover(south, north)
+        self._grid = pack.grid
+        self._layers = tuple(pack.layers.items())
+        # Cell of the grid (and of each layer) to cell of these terms; -2 where it was never needed.
+        self._of_cell = np.full(len(pack.grid) + 1, -2, np.int32)
+        self._of_cell[-1] = -1  # where no cell is
+        self._of_cells: dict[tuple[int, ...], int] = {}
+
+    def locate(self, lon_deg: npt.NDArray[np.float64], lat_deg: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+        """Number of the cell of each point, WGS-84; -1 where the main grid has none."""
+        cells = self._grid.locate(lon_deg, lat_deg)
+        if not self._layers:
+            for cell in np.unique(cells[self._of_cell[cells] == -2]).tolist():
+                self._of_cell[cell] = self.cell(_codes_of(self._grid, cell, ()))
+            return self._of_cell[cells]
+        inside = np.flatnonzero(cells >= 0)
+        columns = [cells[inside]] + [grid.locate(lon_deg[inside], lat_deg[inside]) for _, grid in self._layers]
+        numbers = np.full(len(cells), -1, np.int32)
+        numbers[inside] = [self._of(at) for at in zip(*(column.tolist() for column in columns), strict=True)]
+        return numbers
+
+    def _of(self, at: tuple[int, ...]) -> int:
+        number = self._of_cells.get(at)
+        if number is None:
+            layer_codes = tuple(
+                (name, grid.codes[cell]) for (name, grid), cell in zip(self._layers, at[1:], strict=True) if cell >= 0
+            )
+            number = self._of_cells[at] = self.cell(_codes_of(self._grid, at[0], layer_codes))
+        return number
+
+
+def _codes_of(grid: Grid, cell: int, layer_codes: tuple[tuple[str, str], ...]) -> CellCodes:
+    by_level = {
+        level: grid.codes[above]
+        for level, above in zip(grid.levels, grid.ancestors[cell].tolist(), strict=True)
+        if above >= 0
+    }
+    return CellCodes(
+        grid.codes[cell], by_level.get("community"), by_level.get("street"), by_level.get("county"), layer_codes
+    )

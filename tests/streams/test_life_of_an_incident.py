@@ -1,0 +1,243 @@
+"""An incident's life: feedback moves it, new reports reopen it or begin the next; the kernel does as the definition."""
+
+from __future__ import annotations
+
+import pytest
+from city_scenario import City, at_ms
+from dedupe_definition import STEPS, Definition, Row, Said, Tick
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from test_dedupe import LATENESS_S, MANHOLE, PACKS, REMEMBER_S, T0, compare_batch, dedupe_of
+
+from streams.feedback import ACTIONS, ILLEGAL, STATUSES, TRANSITION
+from streams.messages import Action, Status
+from streams.terms import PackTerms
+
+PACK = PACKS["the equator"][0]
+DAY_MS = 86_400_000
+
+
+class LifeOfAnIncident(RuleBasedStateMachine):
+    """Reports and feedback about one neighbourhood over days, in batches cut anywhere."""
+
+    incidents = Bundle("incidents")
+
+    @initialize()
+    def begin(self) -> None:
+        self.dedupe = dedupe_of(PACK)
+        self.oracle = Definition(PACK, lateness_s=LATENESS_S, remember_s=REMEMBER_S)
+        self.groups = PackTerms(PACK).groups
+        self.clock_ms = T0
+        self.number = 0
+        self.waiting: list[Row | Said] = []
+
+    @rule(
+        target=incidents,
+        east=st.sampled_from([0, 0, 2000, 3593, 3594, 40_000]),
+        back_ms=st.sampled_from([0, 0, 0, 1, 600_001, 3_600_000]),
+        key=st.sampled_from([None, None, None, 1, 2]),
+    )
+    def report(self, east: int, back_ms: int, key: int | None) -> tuple[int, int]:
+        self.number += 1
+        key_of = (key if key is not None else self.number + 10, 0)
+        at = self.clock_ms
+        self.waiting.append(
+            Row(2, 0, self.number, 0, at, at, at - back_ms, (east, 0), 0, MANHOLE, key_of)
+        )  # fmt: skip
+        return key_of
+
+    @rule(
+        about=incidents,
+        action=st.sampled_from([*STEPS, "close", "close"]),
+        back_ms=st.sampled_from([0, 0, 1, 3_600_000]),
+        id_=st.integers(1, 6),
+    )
+    def feedback(self, about: tuple[int, int], action: str, back_ms: int, id_: int) -> None:
+        self.number += 1
+        at = self.clock_ms
+        self.waiting.append(Said(id_, action, "covers", about, at - back_ms, at, self.number))
+
+    @rule(by_ms=st.sampled_from([1, 599_999, 3_600_000, 3_600_001, 7_200_000, DAY_MS, 400 * DAY_MS]))
+    def time_passes(self, by_ms: int) -> None:
+        self.clock_ms += by_ms
+
+    @precondition(lambda self: self.waiting)
+    @rule(again=st.booleans())
+    def apply(self, again: bool) -> None:
+        """A crash between two writes delivers the last batch again."""
+        for _ in range(1 + again):
+            compare_batch(self.dedupe, self.oracle, self.waiting, self.groups)
+        self.waiting = []
+
+    @precondition(lambda self: not self.waiting)
+    @rule(drained=st.booleans())
+    def tick(self, drained: bool) -> None:
+        self.dedupe.mark(2, 0, self.clock_ms, drained)
+        self.oracle.tick(Tick(2, 0, self.clock_ms, drained))
+
+    def teardown(self) -> None:
+        if hasattr(self, "dedupe"):
+            compare_batch(self.dedupe, self.oracle, self.waiting, self.groups)
+
+    @invariant()
+    def no_ended_incident_is_in_work(self) -> None:
+        for one in self.oracle.incidents if hasattr(self, "oracle") else ():
+            assert (one.ended_ms is not None) == (one.status in ("closed", "rejected"))
+
+
+LifeOfAnIncident.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+test_the_life_of_incidents_is_that_of_the_definition = LifeOfAnIncident.TestCase
+
+
+# ------------------------------------------------------------------------------------------------------- transitions
+
+ORDER = ["open", "accepted", "dispatched", "disposed", "closed"]
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("action", Action)
+def test_which_step_may_follow_which(status, action):
+    """CONTRACTS.md 3 in words: forward, steps left out or not; reject early; reopen what has ended; nothing else."""
+    leads_to = dict(zip(["accept", "dispatch", "dispose", "close"], ORDER[1:], strict=True))
+    if action == "reject":
+        expected = "rejected" if status in ("open", "accepted") else None
+    elif action == "reopen":
+        expected = "open" if status in ("closed", "rejected") else None
+    elif status == "rejected":
+        expected = None
+    else:
+        expected = leads_to[action] if ORDER.index(leads_to[action]) > ORDER.index(status) else None
+    got = TRANSITION[STATUSES.index(status), ACTIONS.index(action)]
+    assert (None if got == ILLEGAL else STATUSES[got]) == expected
+
+
+# --------------------------------------------------------------------------------------------------------- scenarios
+
+
+@pytest.fixture
+def city() -> City:
+    return City()
+
+
+def begun(city: City) -> str:
+    city.report(at="00:00", source="hotline", category="manhole")
+    return city.one().incident_id
+
+
+def test_from_opening_to_closing_every_step_is_told(city):
+    """A cover is reported at midnight and closed an hour later; each step is a version of its own."""
+    incident = begun(city)
+    for minute, action in enumerate(["accept", "dispatch", "dispose", "close"], 1):
+        assert city.say(action, incident, at=f"00:{minute:02}:00") == "applied"
+    assert [(one.version, one.status) for one in city.told] == list(enumerate(ORDER, 1))
+    closed = city.one()
+    assert (closed.closed_at, closed.updated_at) == ("2026-03-01T00:04:00.000Z", "2026-03-01T00:04:00.000Z")
+    assert closed.report_count == 1
+
+
+def test_a_report_from_after_the_closing_reopens_within_reopen_s(city):
+    """The repair was a fake: an hour after the closing to the second somebody calls again."""
+    incident = begun(city)
+    city.say("close", incident, at="00:10:00")
+    assert city.report(at="01:10:00", source="patrol", category="manhole") == "reopened"
+    reopened = city.one()
+    assert (reopened.incident_id, reopened.status, reopened.closed_at) == (incident, "open", None)
+    assert (reopened.version, reopened.report_count) == (3, 2)
+
+
+def test_a_report_from_later_than_reopen_s_begins_a_recurrence(city):
+    incident = begun(city)
+    city.say("close", incident, at="00:10:00")
+    assert city.report(at="01:10:01", source="patrol", category="manhole") == "opened"
+    former, recurrence = sorted(city.shard.incidents(), key=lambda one: one.opened_at)
+    assert (former.incident_id, former.status) == (incident, "closed")
+    assert (recurrence.recurrence_of, recurrence.status) == (incident, "open")
+
+
+def test_a_late_call_from_before_the_closing_joins_without_reopening(city):
+    """Somebody called at 00:05, the ticket comes at 00:12, the cover was back in place at 00:10."""
+    incident = begun(city)
+    city.say("close", incident, at="00:10:00")
+    assert city.report(at="00:05:00", heard="00:12:00", source="hotline", category="manhole") == "joined"
+    assert (city.one().status, city.one().report_count, city.one().version) == ("closed", 2, 3)
+
+
+def test_an_incident_nobody_closed_recurs_when_its_window_has_ended(city):
+    """A manhole's window is an hour, and so is its `reopen_s`: at two hours it recurs, a second later it is news."""
+    incident = begun(city)
+    assert city.report(at="02:00:00", source="hotline", category="manhole") == "opened"
+    assert city.shard.incidents()[-1].incident_id != incident or len(city.shard.incidents()) == 2
+    assert [one.recurrence_of for one in sorted(city.shard.incidents(), key=lambda one: one.opened_at)] == [
+        None,
+        incident,
+    ]
+    other = City()
+    begun(other)
+    other.report(at="02:00:01", source="hotline", category="manhole")
+    assert [one.recurrence_of for one in other.shard.incidents()] == [None, None]
+
+
+def test_what_has_recurred_is_reopened_no_more(city):
+    """It recurred before anybody closed it, then both were closed: who calls now speaks of the second."""
+    first = begun(city)
+    city.report(at="01:30:00", source="patrol", category="manhole", where=(5, 0))
+    second = next(one.incident_id for one in city.shard.incidents() if one.incident_id != first)
+    city.say("close", first, at="01:40:00")
+    city.say("close", second, at="01:40:00")
+    assert city.report(at="01:50:00", source="hotline", category="manhole") == "reopened"
+    status = {one.incident_id: one.status for one in city.shard.incidents()}
+    assert status == {first: "closed", second: "open"}
+
+
+def test_an_open_incident_is_joined_before_an_ended_one_is_reopened(city):
+    """The ended one lies nearer; what is in work explains the call without calling a repair a fake."""
+    first = begun(city)
+    city.say("reject", first, at="00:01:00")
+    city.report(at="00:00:30", source="video", category="manhole", where=(45, 0))
+    assert city.report(at="00:02:00", source="hotline", category="manhole", where=(20, 0)) == "joined"
+    assert {one.status for one in city.shard.incidents()} == {"rejected", "open"}
+
+
+def test_the_same_feedback_twice_is_applied_once_and_out_of_order_is_refused(city):
+    incident = begun(city)
+    assert city.say("dispose", incident, at="00:01:00", say_id="a") == "applied"
+    assert city.say("dispose", incident, at="00:01:00", say_id="a") == "repeated"
+    assert city.say("dispatch", incident, at="00:00:30", say_id="b") == "illegal_transition"
+    assert city.say("reopen", incident, at="00:02:00", say_id="c") == "illegal_transition"
+    assert city.say("close", incident, at="00:02:00", say_id="c") == "applied"  # what was refused was not applied
+    assert (city.one().version, city.one().status) == (3, "closed")
+
+
+@pytest.mark.parametrize(
+    ("incident_id", "reason"),
+    [
+        ("990100-covers-" + "0" * 32, "unknown_incident"),
+        ("990100-no-such-group-" + "0" * 32, "unknown_incident"),
+        ("880100-covers-" + "0" * 32, "unknown_incident"),
+        ("990100-covers-", "unknown_incident"),
+        ("?", "unknown_incident"),
+        ("", "out_of_range"),
+    ],
+)
+def test_feedback_about_what_is_no_incident_is_a_dead_letter(city, incident_id, reason):
+    begun(city)
+    assert city.say("accept", incident_id, at="00:01:00") == reason
+
+
+def test_a_word_that_is_no_action_is_out_of_range(city):
+    assert city.say("merge", begun(city), at="00:01:00") == "out_of_range"
+
+
+def test_feedback_may_be_late_but_not_older_than_a_month_nor_ahead(city):
+    incident = begun(city)
+    assert city.say("accept", incident, at="00:01:00", heard="29 00:00:00") == "applied"
+    assert city.say("close", incident, at="00:01:00", heard="31 00:00:00") == "too_old"
+    assert city.say("close", incident, at="30 00:10:01", heard="30 00:00:00") == "future_time"
+
+
+def test_the_dead_letter_of_feedback_holds_its_exact_bytes_and_says_what_may_follow(city):
+    incident = begun(city)
+    city.say("close", incident, at="00:01:00")
+    assert city.say("accept", incident, at="00:02:00") == "illegal_transition"
+    assert at_ms("00:02:00")  # the scenario's own clock; the letter is looked at in test_replay
