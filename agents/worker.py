@@ -327,6 +327,14 @@ class Worker:
             answer = {"ready": ready, "partitions": assignment, "clickhouse": reachable}
             return web.json(answer, status=200 if ready else 503)
 
+        @app.page("/api/status")
+        async def status(web: Any, _request: Any) -> Any:
+            try:
+                figures = await asyncio.to_thread(self.clickhouse.sink.figures)
+            except SinkError as error:
+                return web.json({"error": str(error)}, status=503)
+            return web.bytes(msgspec.json.encode(figures), content_type="application/json")
+
         @app.page("/api/explain/{subject:.+}")
         async def explain(web: Any, request: Any, subject: str) -> Any:
             asked = request.query.get("limit", "1000")

@@ -37,6 +37,7 @@ from sinks.clickhouse_dsn import Dsn
 from sinks.errors import SinkError, SinkFull, SinkRefused, SinkUnavailable
 from sinks.incident_sink import supersedes
 from sinks.migrations import Migration, migrate
+from streams.figures import VIEWS, Figures
 from streams.messages import Assignment, DeadLetterRecord, Incident, Why
 
 Row = TypeVar("Row")
@@ -58,6 +59,7 @@ INCIDENT_COLUMNS = {
     "community_code": "LowCardinality(Nullable(String))",
     "street_code": "LowCardinality(Nullable(String))",
     "county_code": "LowCardinality(Nullable(String))",
+    "layer_codes": "Map(LowCardinality(String), String)",
     "lon": "Nullable(Float64)",
     "lat": "Nullable(Float64)",
     "accuracy_m": "Nullable(Float64)",
@@ -456,6 +458,11 @@ class ClickHouseSink:
         selects = ", ".join(f"(SELECT count() FROM {table} FINAL)" for table in COLUMNS_OF_TABLE)
         row = self._ask(lambda client: client.query(f"SELECT {selects}").result_rows)[0]
         return dict(zip(COLUMNS_OF_TABLE, map(int, row), strict=True))
+
+    def figures(self) -> Figures:
+        """The figures of the city's day, as the views have them."""
+        views = {view: self._rows_of(f"SELECT * FROM {view} ORDER BY ALL", {}, kind) for view, kind in VIEWS.items()}
+        return msgspec.convert(views, Figures, from_attributes=True)
 
     def _assignments_where(self, where: str, parameters: Mapping[str, object], limit: int) -> list[Assignment]:
         stored = self._rows_of(

@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": ("agents.commands.demo:demo", "Play a simulated day through everything, on this machine."),
     "replay": ("agents.commands.replay:replay", "Run recordings through the whole pipeline, into files."),
     "explain": ("agents.commands.explain:explain", "Say why a report went where, or what an incident consists of."),
+    "status": ("agents.commands.status:status", "Say what is in work, what was collapsed, and how new it is."),
     "evaluate": ("agents.commands.evaluate:evaluate", "Score a replay's answers against a known truth."),
     "simulate": ("agents.commands.simulate:simulate", "Invent a city day with known truth, as a recording."),
     "check-city": ("agents.commands.check_city:check_city", "Name every fault of a city pack, by file and line."),

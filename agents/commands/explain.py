@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import IO
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from agents.commands.answers import ask_worker, from_option, kind_of, open_sink, plain_console, printable, replay_files
 from agents.commands.console import cannot_read, counted, fail, json_option, progress
-from sinks.errors import DsnError, SinkError
 from sinks.files import ASSIGNMENTS_FILE, INCIDENTS_FILE
 from streams.explanation import (
     MAX_LIMIT,
@@ -32,11 +29,7 @@ from streams.explanation import (
 )
 from streams.messages import Assignment, Incident, Outcome
 
-_TIMEOUT_S = 10.0
-_MAX_ANSWER_BYTES = 64 << 20
 _LINES_PER_STEP = 10_000
-_WIDTH_IN_A_PIPE = 200
-_MADE_BY_THE_ENGINE = "metadata"
 
 
 @click.command(
@@ -48,13 +41,7 @@ Examples:
 """
 )
 @click.argument("asked", metavar="ID")
-@click.option(
-    "--from",
-    "place",
-    required=True,
-    metavar="DIR|DSN|URL",
-    help="A replay's folder, ClickHouse (clickhouse://… or chdb:///…), or a running worker (http://host:port).",
-)
+@from_option
 @click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="Reports shown, the earliest."
 )
@@ -67,7 +54,7 @@ def explain(asked: str, place: str, limit: int, as_json: bool) -> None:
     """
     answer = _ask(asked, place, limit)
     if not answer.known:
-        fail(f"nothing is known of {_printable(asked)!r} in {_shown(place)}: neither an incident nor a report")
+        fail(f"nothing is known of {printable(asked)!r} in {_shown(place)}: neither an incident nor a report")
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
     else:
@@ -78,27 +65,16 @@ def explain(asked: str, place: str, limit: int, as_json: bool) -> None:
 
 
 def _ask(asked: str, place: str, limit: int) -> Explained:
-    scheme, separator, _ = place.partition("://")
-    if not separator:
+    kind = kind_of(place)
+    if kind == "folder":
         return _ask_folder(asked, Path(place), limit)
-    if scheme in ("http", "https"):
+    if kind == "worker":
         return _ask_worker(asked, place, limit)
-    if scheme in ("chdb", "clickhouse"):
-        return _ask_clickhouse(asked, place, limit)
-    raise click.BadParameter(
-        f"{scheme}:// is neither a folder, nor clickhouse://, chdb:///, http:// or https://", param_hint="'--from'"
-    )
+    return _ask_clickhouse(asked, place, limit)
 
 
 def _ask_folder(asked: str, folder: Path, limit: int) -> Explained:
-    paths = [folder / ASSIGNMENTS_FILE, folder / INCIDENTS_FILE]
-    if not folder.is_dir():
-        fail(f"there is no folder {folder}; name the --out folder of `citybrain replay`")
-    for path in paths:
-        if not path.is_file():
-            unfinished = path.with_name(path.name + ".part").is_file()
-            why = "its replay has not finished" if unfinished else "it is not the --out folder of a `citybrain replay`"
-            fail(f"there is no {path.name} in {folder}: {why}")
+    paths = replay_files(folder, ASSIGNMENTS_FILE, INCIDENTS_FILE)
     reading = paths[0]
 
     def lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
@@ -120,64 +96,17 @@ def _ask_folder(asked: str, folder: Path, limit: int) -> Explained:
 
 
 def _ask_clickhouse(asked: str, dsn_text: str, limit: int) -> Explained:
-    # Imported here: the driver takes a second, and a folder or a worker needs none of it.
-    from sinks.clickhouse import ClickHouseSink
-    from sinks.clickhouse_dsn import Dsn
-
-    try:
-        dsn = Dsn.parse(dsn_text)
-    except DsnError as error:
-        raise click.BadParameter(str(error), param_hint="'--from'") from error
-    # The engine would make the folder, and an empty database in it: a question must leave nothing behind.
-    if dsn.embedded and not (Path(dsn.path) / _MADE_BY_THE_ENGINE).is_dir():
-        fail(f"there is no embedded ClickHouse in {dsn.path}; name the folder that the worker writes to")
-    sink = ClickHouseSink(dsn)
-    try:
+    with open_sink(dsn_text) as sink:
         return explain_from_sink(sink, asked, limit)
-    except SinkError as error:
-        fail(str(error))
-    finally:
-        sink.close()
 
 
 def _ask_worker(asked: str, url: str, limit: int) -> Explained:
-    parts = urlsplit(url)
-    if not parts.hostname or "@" in parts.netloc or not _has_port(parts):
-        raise click.BadParameter("a worker's address looks like http://host:6066", param_hint="'--from'")
     # Whatever the id holds, a slash or a question mark, is part of the id.
-    address = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/api/explain/{quote(asked, safe='')}"
-    request = urllib.request.Request(f"{address}?limit={limit}", headers={"Accept": "application/json"})
-    handlers = [urllib.request.ProxyHandler({})] if parts.hostname in ("localhost", "127.0.0.1", "::1") else []
-    try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT_S) as response:
-            body = response.read(_MAX_ANSWER_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        with error:
-            body = error.read(_MAX_ANSWER_BYTES + 1)
-        if error.code != 404 or not _is_answer(body):
-            fail(f"{url} answers {error.code} {error.reason}: {_told(body) or _is_it_a_worker(error.code)}")
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        # urllib wraps what happened in a URLError.
-        reason = getattr(error, "reason", error)
-        said = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-        fail(f"cannot reach a worker at {url}: {said.lower() or 'no answer'}; is it running there?")
-    if len(body) > _MAX_ANSWER_BYTES:
-        fail(f"{url} answers with more than {_MAX_ANSWER_BYTES >> 20} MB; ask for less with --limit")
-    try:
-        answer = msgspec.json.decode(body, type=Explained)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        fail(f"{url} does not answer as a worker does; is it the address of `citybrain worker`?")
+    page = f"/api/explain/{quote(asked, safe='')}?limit={limit}"
+    answer = ask_worker(url, page, Explained, unknown=_is_answer, too_long="ask for less with --limit")
     if len(answer.assignments) > limit:
         answer = Explained(incident=answer.incident, assignments=answer.assignments[:limit], truncated=True)
     return answer
-
-
-def _has_port(parts: SplitResult) -> bool:
-    """Whether its port, if it names one, is a number."""
-    try:
-        return parts.port is None or parts.port > 0
-    except ValueError:
-        return False
 
 
 def _is_answer(body: bytes) -> bool:
@@ -187,21 +116,6 @@ def _is_answer(body: bytes) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
     return isinstance(said, dict) and {"incident", "assignments"} <= said.keys()
-
-
-def _told(body: bytes) -> str | None:
-    """What a worker that cannot answer says of it."""
-    try:
-        said = msgspec.json.decode(body, type=dict[str, str]).get("error")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return None if said is None else _printable(said)
-
-
-def _is_it_a_worker(status: int) -> str:
-    if status == 503:
-        return "it cannot answer now; ask again when its /readyz says ready"
-    return "is it the address of `citybrain worker`?" if status < 500 else "look into the worker's log"
 
 
 def _shown(place: str) -> str:
@@ -217,13 +131,8 @@ def _shown(place: str) -> str:
 
 
 def _show(asked: str, answer: Explained) -> None:
-    # A pipe has no width; the default of 80 would fold ids.
-    width = None if Console().is_terminal else _WIDTH_IN_A_PIPE
-    console = Console(markup=False, emoji=False, highlight=False, width=width)
-    with console.capture() as captured:
+    with plain_console() as console:
         _show_on(console, asked, answer)
-    # Tables pad their last column.
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _show_on(console: Console, asked: str, answer: Explained) -> None:
@@ -240,7 +149,7 @@ def _show_on(console: Console, asked: str, answer: Explained) -> None:
 
 def _show_report(console: Console, assignment: Assignment, incident: Incident | None) -> None:
     why = assignment.why
-    console.print(_printable(f"{assignment.source}:{assignment.report_id} {in_words(assignment)}."), soft_wrap=True)
+    console.print(printable(f"{assignment.source}:{assignment.report_id} {in_words(assignment)}."), soft_wrap=True)
     rows = [("reported", f"{_time(assignment.event_time)}, category {assignment.category}")]
     if incident is not None:
         rows.append(("incident", f"{incident.category_name}, {incident.status}, {_counts(incident)}"))
@@ -262,7 +171,7 @@ def _show_report(console: Console, assignment: Assignment, incident: Incident | 
 
 
 def _show_incident(console: Console, incident: Incident, answer: Explained) -> None:
-    console.print(_printable(f"incident {incident.incident_id} is {incident.status}."), soft_wrap=True)
+    console.print(printable(f"incident {incident.incident_id} is {incident.status}."), soft_wrap=True)
     rows = [
         ("what", f"{incident.category_name} ({incident.category}), priority {incident.priority}"),
         ("department", incident.department or "–"),
@@ -308,8 +217,8 @@ def _reports_table(assignments: list[Assignment]) -> Table:
             became = "came late, joined" if assignment.why.found else "came late, founded it"
         table.add_row(
             _time(assignment.event_time),
-            _printable(f"{assignment.source}:{assignment.report_id}"),
-            became or _printable(assignment.outcome),
+            printable(f"{assignment.source}:{assignment.report_id}"),
+            became or printable(assignment.outcome),
             "" if assignment.distance_m is None else distance_text(assignment.distance_m),
             "" if assignment.gap_s is None else duration_text(assignment.gap_s),
             "" if assignment.score is None else str(assignment.score),
@@ -322,7 +231,7 @@ def _two_columns(rows: list[tuple[str, str]]) -> Table:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, _printable(value))
+        table.add_row(name, printable(value))
     return table
 
 
@@ -347,8 +256,3 @@ def _where(incident: Incident) -> str:
 def _time(text: str) -> str:
     """RFC 3339 UTC as people read it; other text as it is."""
     return text[:19].replace("T", " ") + " UTC" if text.endswith("Z") else text
-
-
-def _printable(text: str) -> str:
-    """Text of strangers without what would move a terminal's cursor or turn the line around."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
