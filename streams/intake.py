@@ -132,7 +132,13 @@ class IntakePack:
         self.pack = pack
         self.terms = PackTerms(pack)
         self.sources = {source: _source_rules(pack, source) for source in SOURCES}
-        self.gazetteer = Gazetteer.from_pack(pack)
+        self.gazetteer = Gazetteer(
+            pack.grid,
+            [(place.name, *place.aliases) for place in pack.places],
+            [place.lon for place in pack.places],
+            [place.lat for place in pack.places],
+            [place.accuracy_m for place in pack.places],
+        )
         self.mapped: dict[tuple[str, str], _Decoder] = {
             (TOPIC_OF_SOURCE[mapping.source], name): PlatformReader(mapping, pack.timezone)
             for name, mapping in pack.platforms.items()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from geo.grid import Grid
 from streams.pack_check import PACK_FILES, examine_pack
-from streams.pack_entries import Category, Device, Fault, Place, Related, Rule, Sla, SourceEntry
+from streams.pack_entries import Category, Device, Fault, Place, PlatformMapping, Related, Rule, Sla, SourceEntry
 
 __all__ = [
     "Category",
@@ -72,7 +72,9 @@ class CityPack:
     """First 16 hex digits of a SHA-256 over names and contents of the pack's files."""
     warnings: tuple[Fault, ...] = field(default=(), repr=False)
     layers: Mapping[str, Grid] = field(default_factory=dict)
-    platforms: Mapping[str, object] = field(default_factory=dict)
+    """The grid's other layers by name; codes of their cells are carried beside the main grid's."""
+    platforms: Mapping[str, PlatformMapping] = field(default_factory=dict)
+    """Platforms that name their fields their own way."""
 
     @cached_property
     def _index_of_code(self) -> dict[str, int]:

@@ -112,6 +112,37 @@ class Device:
 
 
 @dataclass(frozen=True)
+class UnitConversion:
+    """A platform's unit in ours: ``ours = theirs * factor + offset``."""
+
+    unit: str
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformMapping:
+    """How an existing platform says what we read: its names, nesting, units and codes (``[platform.<name>]``)."""
+
+    name: str
+    source: str
+    crs: str | None = None
+    """Datum of its positions where a message does not say; None: the source entry's."""
+    time_format: str = "rfc3339"
+    """``rfc3339``, ``unix_s``, ``unix_ms``, or a strptime format, local to ``time_zone``."""
+    time_zone: str | None = None
+    """IANA name for times without an offset; None: the city's."""
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Path in the platform's object of each field of ours."""
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """Fields of ours that the platform does not send and that are always the same."""
+    units: Mapping[str, UnitConversion] = field(default_factory=dict)
+    """By the platform's word for a unit."""
+    codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By field of ours, what the platform's codes mean; a code that is not there stays as it is."""
+
+
+@dataclass(frozen=True)
 class Place:
     """A named place, for tickets that come with an address and no coordinates."""
 
