@@ -105,7 +105,7 @@ def simulate(
     by_source = ", ".join(f"{source} {count:,}" for source, count in result.reports.items())
     click.echo(
         f"{len(result.messages):,} messages with {sum(result.elements.values()):,} elements: {reports:,} reports "
-        f"({by_source}), {result.repeats:,} repeats, {sum(result.broken.values()):,} broken, {result.quiet:,} quiet\n"
+        f"({by_source}), {result.sent.repeats:,} repeats, {sum(result.sent.broken.values()):,} broken, {result.sent.quiet:,} quiet\n"
         f"{result.events:,} events, {result.events_reported:,} of them reported, {counted(result.storms, 'storm')}; "
         f"recording in {out}, truth in {truth}"
     )
@@ -136,10 +136,10 @@ def _figures(result: Simulation) -> dict[str, object]:
         "elements": dict(result.elements),
         "reports": dict(result.reports),
         "duplicates": sum(row.is_duplicate for row in result.truth),
-        "repeats": result.repeats,
-        "quiet_readings": result.quiet,
-        "broken": dict(sorted(result.broken.items())),
-        "errors": dict(sorted(result.errors.items())),
+        "repeats": result.sent.repeats,
+        "quiet_readings": result.sent.quiet,
+        "broken": dict(sorted(result.sent.broken.items())),
+        "errors": dict(sorted(result.sent.errors.items())),
         "events": result.events,
         "events_reported": result.events_reported,
         "storms": result.storms,
