@@ -1,4 +1,7 @@
-"""The error model of the simulation: how sources misreport, as data (`error_model.toml` is the shipped one)."""
+"""The error model of the simulation: how sources misreport, as data.
+
+`error_model.toml` is the shipped one; the scenarios that come with it, and everybody's own, are laid over it.
+"""
 
 from __future__ import annotations
 
@@ -267,9 +270,13 @@ class ErrorModel(_Section, frozen=True, kw_only=True):
     dispatch: DispatchModel
 
 
-def shipped_text() -> str:
-    """The text of the error model that comes with the service: a template for one's own."""
-    return resources.files("streams").joinpath("error_model.toml").read_text(encoding="utf-8")
+SCENARIOS = {"normal-week": "scenario_normal_week.toml", "storm": "scenario_storm.toml"}
+"""What is shipped to be laid over the error model, by name."""
+
+
+def shipped_text(name: str = "error_model.toml") -> str:
+    """The text of a file that comes with the service: the error model, a template for one's own, or a scenario."""
+    return resources.files("streams").joinpath(name).read_text(encoding="utf-8")
 
 
 def read_error_model(text: str | None = None, *, name: str = "error_model.toml") -> ErrorModel:

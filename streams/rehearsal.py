@@ -1,7 +1,7 @@
 """A rehearsal: a simulated city and its dispatch centres with the service between them, in virtual time.
 
 What dispatch centres say depends on incidents, whose ids the service decides, and what a city reports depends on what
-they repair.  So neither can be recorded before the other.  Here they run together: the city sends, the service (the same
+they repair.  So neither can be recorded before the other.  Here they run together: the city sends, the service (the
 `Replay` that replays recordings) decides, the centre is told and acts, the city feels it.  What comes out is one
 recording of the sources and the feedback, complete in itself: replayed from the file it gives what the rehearsal saw,
 byte for byte.

@@ -1,9 +1,9 @@
 """A simulated dispatch centre: what becomes of the incidents that it is told of, as feedback.
 
-It is a consumer like a real one.  It knows an incident only once it is told of it, and whoever it sends there finds what
-the simulated city has to show (`Ground`).  Its errors are those of people and of networks: it rejects what is there and
-sends a crew to what never was, closes without a repair, leaves steps out, tells late, twice, in the wrong order, and of
-incidents that nobody knows.
+It is a consumer like a real one.  It knows an incident only once it is told of it, and whoever it sends there finds
+what the simulated city has to show (`Ground`).  Its errors are those of people and of networks: it rejects what is
+there and sends a crew to what never was, closes without a repair, leaves steps out, tells late, twice, in the wrong
+order, and of incidents that nobody knows.
 """
 
 from __future__ import annotations

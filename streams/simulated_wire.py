@@ -1,4 +1,4 @@
-"""The wire of a simulation: messages to be become bytes, in arrays or alone, in order; and the truth of each is told.
+"""The wire of a simulation: what sources say becomes bytes, in arrays or alone, in order, and what is true of it is told.
 
 Everything is decided at the moment of sending, so that what is put right meanwhile is not reported any more.
 """
@@ -152,11 +152,8 @@ class Wire:
         for wreck in self._breakage.wrecks(good, self._fields_under):
             report = wreck.report
             gateway = self._gateways.batching(report) if wreck.in_array else None
-            elements.append(
-                Element(
-                    report.arrives_ms, report, None, gateway, wreck.value, _key(report.source, wreck.fields), wreck.reason
-                )
-            )  # fmt: skip
+            key = _key(report.source, wreck.fields)
+            elements.append(Element(report.arrives_ms, report, None, gateway, wreck.value, key, wreck.reason))
         elements.sort(key=lambda element: element.arrives_ms)
         return self._batched(elements)
 
