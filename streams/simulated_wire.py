@@ -1,4 +1,4 @@
-"""The wire of a simulation: what sources say becomes bytes, in arrays or alone, in order, and what is true of it is told.
+"""The wire of a simulation: what sources say becomes bytes, in arrays or alone and in order, with its truth beside it.
 
 Everything is decided at the moment of sending, so that what is put right meanwhile is not reported any more.
 """
