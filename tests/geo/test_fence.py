@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import geo.raster as raster_module
 from geo.fence import Fence
-from geo.raster import MAX_PIXELS, MAX_TOUCHES, UNSURE, _orientation, rasterize
+from geo.raster import MAX_PIXELS, MAX_TOUCHES, NOWHERE, UNSURE, _orientation, rasterize
 
 SIDE = 5
 
@@ -105,6 +105,24 @@ def test_the_fence_agrees_with_shapely_on_borders_and_a_float_beside_them(place,
     x, y = hard_points(polygons)
     free = np.random.default_rng(seed).uniform(-0.2, SIDE + 0.2, (500, 2)) * (place[2], place[2] / 2) + place[:2]
     assert_agrees(polygons, np.concatenate([x, free[:, 0]]), np.concatenate([y, free[:, 1]]))
+
+
+@settings(max_examples=20)
+@given(places, seeds)
+def test_a_pixel_that_answers_by_itself_lies_wholly_in_its_polygon_or_in_none(place, seed):
+    polygons = np.array(polygons_of(place, seed, 0.3), dtype=object)
+    raster = rasterize(polygons)
+    lattice = raster.lattice
+    row, column = np.divmod(np.arange(len(raster.answer)), lattice.columns)
+    west, east = (lattice.west + (column + d) / lattice.columns_a_deg for d in (0, 1))
+    low, high = (lattice.south + (row + d) / lattice.rows_a_deg for d in (0, 1))
+    pixel = shapely.box(west, low, east, high)
+    whole, empty = raster.answer >= 0, raster.answer == NOWHERE
+    assert shapely.covers(polygons[raster.answer[whole]], pixel[whole]).all()
+    assert not shapely.STRtree(pixel[empty]).query(polygons, predicate="intersects").size
+    # And no polygon before it has any part of the pixel.
+    polygon, at = shapely.STRtree(pixel[whole]).query(polygons, predicate="intersects")
+    assert (polygon >= raster.answer[whole][at]).all()
 
 
 odd = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, -0.0, 5e-324, -5e-324, 1e-200, 1.0, 0.5])
