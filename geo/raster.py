@@ -188,10 +188,7 @@ def _count(outlines: Outlines, lattice: Lattice, touches: NDArray[np.int32]) -> 
     """Count the polygons that touch each pixel, up to the first that covers it; its count is then negative."""
     mask = np.zeros(1024, np.uint8)
     for polygon in range(len(outlines.first_edge) - 1):
-        left, low, width, height = _box_of(outlines, lattice, polygon)
-        if len(mask) < width * height:
-            mask = np.zeros(2 * width * height, np.uint8)
-        _mark(outlines, lattice, polygon, left, low, width, height, mask)
+        mask, left, low, width, height = _mark(outlines, lattice, polygon, mask)
         for k in range(width * height):
             pixel = (low + k // width) * lattice.columns + left + k % width
             if mask[k] != _OUTSIDE and touches[pixel] >= 0:
@@ -212,10 +209,7 @@ def _fill(
     free = first_candidate[:-1].copy()
     mask = np.zeros(1024, np.uint8)
     for polygon in range(len(outlines.first_edge) - 1):
-        left, low, width, height = _box_of(outlines, lattice, polygon)
-        if len(mask) < width * height:
-            mask = np.zeros(2 * width * height, np.uint8)
-        _mark(outlines, lattice, polygon, left, low, width, height, mask)
+        mask, left, low, width, height = _mark(outlines, lattice, polygon, mask)
         for k in range(width * height):
             if mask[k] == _OUTSIDE:
                 continue
@@ -244,16 +238,15 @@ def _box_of(outlines: Outlines, lattice: Lattice, polygon: int) -> tuple[int, in
 
 @_jit
 def _mark(
-    outlines: Outlines,
-    lattice: Lattice,
-    polygon: int,
-    left: int,
-    low: int,
-    width: int,
-    height: int,
-    mask: NDArray[np.uint8],
-) -> None:
-    """Say of each pixel of a polygon's box, row by row, whether it is outside, inside or touched by the border."""
+    outlines: Outlines, lattice: Lattice, polygon: int, mask: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], int, int, int, int]:
+    """Say of each pixel of a polygon's box, row by row, whether it is outside, inside or touched by the border.
+
+    Returns the mask, grown if need be, and the box: leftmost column, lowest row, width and height.
+    """
+    left, low, width, height = _box_of(outlines, lattice, polygon)
+    if len(mask) < width * height:
+        mask = np.zeros(2 * width * height, np.uint8)
     mask[: width * height] = _OUTSIDE
     for k in range(outlines.first_edge[polygon], outlines.first_edge[polygon + 1]):
         ax = (outlines.edge[k, 0] - lattice.west) * lattice.columns_a_deg - left
@@ -288,6 +281,7 @@ def _mark(
                 mask[row * width + column] = _BORDER
             elif side == 1:
                 mask[row * width + column] = _INSIDE
+    return mask, left, low, width, height
 
 
 # ---------------------------------------------------------------------------------------------------------- asking
