@@ -48,6 +48,7 @@ bench: install
 	$(BIN)/python -m benchmarks.plain_rule "$(CITYBRAIN_DATA)/boston"
 	$(BIN)/python -m benchmarks.replay_throughput
 	$(BIN)/python -m benchmarks.clickhouse_sink
+	$(BIN)/python -m benchmarks.geo_fence
 	$(BIN)/python -m benchmarks.readings "$(CITYBRAIN_DATA)/traffic"
 
 packs: install

@@ -41,6 +41,12 @@ HILL = frozenset((i, j) for i in (11, 12, 13) for j in (7, 8))
 QUAY = frozenset((i, 0) for i in (4, 5, 6))
 """Blocks of the old quay that belong to a street and to no community yet: the fallback to the street."""
 
+OTHER_LAYER = "综治"
+"""The grid of social governance: 3 by 3 blocks each, across the borders of communities and streets, 20-digit codes."""
+OTHER_SIDE = 3
+OTHER_ROWS = range(1, 14)
+"""Further north that layer has not been drawn yet, nor where the coast leaves less than 3 by 3 blocks."""
+
 CITY_NAME, CITY_CODE = "云汀市", "990100"
 COUNTIES = (("990101", "临澜区"), ("990102", "望岫区"))
 # Street: county, code, name, and the (band, block) of its communities.
@@ -598,6 +604,21 @@ class City:
         level = {"county": 0, "street": 1, "community": 2}
         self.features = sorted(outer, key=lambda feature: level[feature[1]]) + grid
 
+    def other_layer(self) -> list[tuple[str, str, str, Ring]]:
+        """Code, parent, name and ring of each cell of `OTHER_LAYER`; the parent is its middle block's community."""
+        cells: list[tuple[str, str, str, Ring]] = []
+        code_of = {name: code for code, level, _, name, _ in self.features if level == "community"}
+        for south in range(OTHER_ROWS.start, OTHER_ROWS.stop - OTHER_SIDE + 1, OTHER_SIDE):
+            for west in range(1, COLUMNS - OTHER_SIDE + 1, OTHER_SIDE):
+                blocks = [(west + i, south + j) for j in range(OTHER_SIDE) for i in range(OTHER_SIDE)]
+                if not all(block in self.community_of for block in blocks):
+                    continue
+                community = COMMUNITY_NAMES[self.community_of[west + OTHER_SIDE // 2, south + OTHER_SIDE // 2]]
+                code = f"{code_of[community]}{len(cells) + 1:08d}"
+                name = f"{OTHER_LAYER}第{len(cells) + 1:03d}网格"
+                cells.append((code, code_of[community], name, self._outline(blocks)))
+        return cells
+
     def _outline(self, blocks: list[Block]) -> Ring:
         return outline([self.lattice.ring(block) for block in blocks])
 
@@ -615,13 +636,20 @@ def geojson(city: City) -> str:
     """`grid.geojson`, one feature a line."""
     lines = []
     for code, level, parent, name, ring in city.features:
-        points = ",".join(f"[{degrees(x)},{degrees(y)}]" for x, y in [*ring, ring[0]])
         parent_json = "null" if parent is None else f'"{parent}"'
-        lines.append(
-            f'{{"type":"Feature","properties":{{"code":"{code}","level":"{level}","parent":{parent_json},'
-            f'"name":"{name}"}},"geometry":{{"type":"Polygon","coordinates":[[{points}]]}}}}'
-        )
+        properties = f'"code":"{code}","level":"{level}","parent":{parent_json},"name":"{name}"'
+        lines.append(feature(properties, ring))
+    for code, community, name, ring in city.other_layer():
+        properties = f'"code":"{code}","layer":"{OTHER_LAYER}","parent":"{community}","name":"{name}"'
+        lines.append(feature(properties, ring))
     return '{"type":"FeatureCollection","features":[\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def feature(properties: str, ring: Ring) -> str:
+    """One polygon with its properties, as JSON."""
+    points = ",".join(f"[{degrees(x)},{degrees(y)}]" for x, y in [*ring, ring[0]])
+    geometry = f'{{"type":"Polygon","coordinates":[[{points}]]}}'
+    return f'{{"type":"Feature","properties":{{{properties}}},"geometry":{geometry}}}'
 
 
 def catalogue() -> str:

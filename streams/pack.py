@@ -141,6 +141,7 @@ def parse_pack(files: Mapping[str, bytes]) -> CityPack:
         levels=parts.city.levels,
         sources=parts.sources,
         grid=parts.grid,
+        layers=parts.layers,
         categories=parts.categories,
         groups=tuple(sorted({category.group for category in parts.categories})),
         rules=parts.rules,

@@ -17,6 +17,12 @@ What a file may leave out, and what holds then:
   columns; ``places.csv``: ``aliases`` (several are parted by ``|``), ``crs`` wgs84, ``accuracy_m`` 100, ``grid_code``.
 
 In the CSV files a line that starts with ``#`` is a comment.
+
+A feature of ``grid.geojson`` whose property ``layer`` is a name belongs to another grid of the city than the main one:
+its codes are opaque, unique within the layer; its ``parent``, if any, is a cell of the same layer or of the main one;
+its ``level`` is not read, for the layer's levels are the generations that parents within the layer make.  Layers may
+overlap each other and the main one and need not cover it; two cells of one layer and generation must not overlap.  At
+most `geo.grid.MAX_LAYERS` layers are read.
 """
 
 from __future__ import annotations
@@ -93,6 +99,7 @@ class PackParts:
     city: CitySettings
     sources: dict[str, SourceEntry]
     grid: Grid
+    layers: dict[str, Grid]
     categories: tuple[Category, ...]
     rules: tuple[Rule, ...]
     related: tuple[Related, ...]
@@ -139,9 +146,10 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
     city_file = _TomlFile(CITY, files, faults)
     catalogue_file = _TomlFile(CATALOGUE, files, faults)
     city, levels = _read_city(city_file)
-    grid = None
+    grid: Grid | None = None
+    layers: dict[str, Grid] = {}
     if GRID in files and levels:
-        grid, grid_faults = read_grid(files[GRID], levels, gaps=gaps)
+        grid, layers, grid_faults = read_grid(files[GRID], levels, gaps=gaps)
         faults.extend(Fault(GRID, fault.line, fault.message, fault.severity) for fault in grid_faults)
     categories = _read_categories(catalogue_file)
     # A code that is there but broken has its own fault; that others refer to it needs no second one.
@@ -163,6 +171,7 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
         city=city,
         sources=sources,
         grid=grid,
+        layers=layers,
         categories=tuple(sorted(categories, key=lambda category: category.code)),
         rules=rules,
         related=related,

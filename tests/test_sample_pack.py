@@ -61,6 +61,21 @@ def test_a_point_without_a_grid_cell_falls_back_to_the_level_around_it(pack, blo
         assert pack.levels[pack.grid.level[cell]] == level
 
 
+def test_the_other_layer_lies_across_communities_and_covers_about_half_the_city(pack):
+    """Reports of one community have different codes of that layer, reports of one of its cells several communities."""
+    assert list(pack.layers) == [make_sample.OTHER_LAYER]
+    layer = pack.layers[make_sample.OTHER_LAYER]
+    assert {len(code) for code in layer.codes} == {20}
+    assert set(layer.codes) == {code for code in layer.codes if code[:12] in pack.grid.index_of_code}
+    city = make_sample.City()
+    x, y = np.array([city.lattice.centre(block) for block in city.community_of]).T / 1e7
+    of_layer = layer.locate(x, y)
+    assert 0.4 < (of_layer >= 0).mean() < 0.7
+    community = np.array([10 * band + number for band, number in city.community_of.values()])
+    assert max(len(set(community[of_layer == cell])) for cell in range(len(layer))) >= 2
+    assert max(len(set(of_layer[community == c])) for c in set(community.tolist())) >= 3
+
+
 def test_every_category_can_be_reported_by_some_source_and_each_source_has_labels(pack):
     for category in pack.categories:
         assert any(category.labels.values()), category.code
