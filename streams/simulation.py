@@ -33,7 +33,7 @@ from streams.pack import CityPack
 from streams.recording import RecordedMessage
 from streams.simulated_chance import Chance
 from streams.simulated_city import SimulatedCity
-from streams.simulated_events import Event, Places, Span, plan
+from streams.simulated_events import Event, Places, Span, Storm, plan
 from streams.simulated_messages import Report
 from streams.simulated_sensors import Sensors
 from streams.simulated_sources import Callers, Cameras, Workers
@@ -67,7 +67,7 @@ class Simulation:
     events: int = 0
     """What happened, reported or not."""
     events_reported: int = 0
-    storms: int = 0
+    storms: list[Storm] = field(default_factory=list)
 
     @property
     def truth(self) -> list[TruthRow]:
@@ -204,7 +204,7 @@ class World:
 
     def result(self, messages: list[RecordedMessage]) -> Simulation:
         """What became of it, when ``messages`` were sent."""
-        return Simulation(messages, self.wire.sent, self.events, self.wire.events_reported, len(self._storms))
+        return Simulation(messages, self.wire.sent, self.events, self.wire.events_reported, self._storms)
 
     def _report_nothing(self) -> None:
         """False alarms of each source, as many as its share of them asks for."""

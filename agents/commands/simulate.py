@@ -128,7 +128,7 @@ def simulate(
     click.echo(
         f"{len(result.messages):,} messages with {sum(result.elements.values()):,} elements of sources: {reports:,} "
         f"reports ({by_source}), {sent.repeats:,} repeats, {sum(sent.broken.values()):,} broken, {sent.quiet:,} quiet\n"
-        f"{result.events:,} events, {result.events_reported:,} of them reported, {counted(result.storms, 'storm')}; "
+        f"{result.events:,} events, {result.events_reported:,} of them reported, {counted(len(result.storms), 'storm')}; "
         f"recording in {out}, truth in {truth}"
     )
     if service is not None:
@@ -171,7 +171,7 @@ def _figures(result: Simulation) -> dict[str, object]:
         "errors": dict(sorted(sent.errors.items())),
         "events": result.events,
         "events_reported": result.events_reported,
-        "storms": result.storms,
+        "storms": len(result.storms),
     }
 
 
