@@ -123,6 +123,7 @@ class _Ground:
     def __init__(self, world: World, model: DispatchModel) -> None:
         self._world = world
         self._model = model
+        self._complained_until_ms: dict[Event, int] = {}
 
     def is_real(self, incident: Incident) -> bool:
         """Whether the report that founded it speaks of an event."""
@@ -142,13 +143,17 @@ class _Ground:
                 self._world.happen(Event(self._world.events, event.category, lon, lat, start_ms, end_ms, end_ms))
 
     def leave(self, incident: Incident, closed_ms: int) -> None:
-        """Lets people complain of what is still there."""
+        """Lets people complain of what is still there, unless they are about to."""
         event = self._event(incident)
         if event is None or event.end_ms <= closed_ms or event.is_repaired(closed_ms):
+            return
+        # Or each complaint would bring several: it reopens the incident, which is closed without a repair again.
+        if self._complained_until_ms.get(event, closed_ms) > closed_ms:
             return
         for _ in range(self._world.chance.count(self._model.complaints)):
             time_ms = closed_ms + 1 + self._world.chance.wait_ms(self._model.complains_s)
             event.end_ms = max(event.end_ms, time_ms)
+            self._complained_until_ms[event] = max(self._complained_until_ms.get(event, 0), time_ms)
             if self._world.callers.can_tell(event):
                 self._world.callers.complain(event, time_ms)
 

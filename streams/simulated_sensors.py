@@ -167,8 +167,7 @@ class Sensors(Machines):
     def _clear(self, event: Event | None, category: Category, sensor: Device, time_ms: int) -> None:
         fields = {"device_id": sensor.id, "alarm": self._labels[category.code][0], "state": "cleared"}
         report = self.say(time_ms, fields, event=event, is_report=False, platform=self.platform_of[sensor.id])
-        if not self._gets_out(report, sensor):
-            self.said.pop()
+        self._let_out(report, sensor)
 
     def _alarm(
         self,
@@ -193,6 +192,10 @@ class Sensors(Machines):
             time_ms, fields, event=event, cluster_id=cluster_id, said_at=said_at,
             errors=(*errors, mislabelled, undeclared), platform=self.platform_of[sensor.id],
         )  # fmt: skip
+        self._let_out(report, sensor)
+
+    def _let_out(self, report: Report, sensor: Device) -> None:
+        """What was said last goes its ways, if anything is left of it."""
         if self._gets_out(report, sensor):
             self.copy(report, sensor.id)
         else:

@@ -196,7 +196,7 @@ class Wire:
 
     def send(self, batch: Batch) -> RecordedMessage | None:
         """The record, None if all of it was withdrawn; what is true of it is told."""
-        elements = [element for element in batch.elements if not element.report.is_withdrawn]
+        elements = [one for one in batch.elements if one.broken is not None or not one.report.is_withdrawn]
         if not elements:
             return None
         first = elements[0]
