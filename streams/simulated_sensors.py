@@ -31,6 +31,8 @@ class _Fault:
     start_ms: int
     end_ms: int
     cluster_id: str
+    says_unit: bool
+    """Whether one in another unit says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Sensors(Machines):
                 end_ms = start_ms + self.chance.wait_ms(faults.lasts_s)
                 if any(start_ms < fault.end_ms and fault.start_ms < end_ms for fault in self._faults[sensor.id]):
                     continue
-                fault = _Fault(kind, start_ms, end_ms, new_cluster())
+                fault = _Fault(kind, start_ms, end_ms, new_cluster(), self.chance.happens(faults.unit_told))
                 self._faults[sensor.id].append(fault)
                 if kind == "flapping":
                     category = self.city.by_code[self.chance.pick(self.city.senses[sensor.kind])]
@@ -240,7 +242,7 @@ class Sensors(Machines):
         rises = sorted(self._rises.get(sensor.id, []), key=lambda rise: rise.event.start_ms)
         fields = {"device_id": sensor.id, "metric": reading.metric, "unit": reading.unit}
         delay_ms, ramp_ms = round(self.model.delay_s * 1000), round(self.model.rise_s * 1000)
-        last = 0.0
+        last: float | None = None
         at, lasting = 0, list[_Rise]()
         for time_ms in self._moments(phase_ms, storms, rises):
             calm = self.chance.between(reading.low, reading.high)
@@ -256,9 +258,9 @@ class Sensors(Machines):
                 platform=self.platform_of[sensor.id], value=round(value, 2), calm=round(calm, 2),
             )  # fmt: skip
             fault = self._fault(sensor, time_ms)
-            if fault is None:
+            if fault is None or last is None:
                 last = one.value
-            else:
+            if fault is not None:
                 self._spoil(one, reading, fault, last)
             if self._gets_out(one, sensor):
                 self.said.append(one)
@@ -298,7 +300,7 @@ class Sensors(Machines):
             one.broken = Reason.MALFORMED_JSON
         elif fault.kind == "wrong_unit":
             unit, factor = faults.units[reading.unit]
-            if self.chance.happens(faults.unit_told):
+            if fault.says_unit:
                 one.fields = {**one.fields, "unit": unit}
                 if unit not in self._units.get(reading.metric, {unit}):
                     one.broken = Reason.OUT_OF_RANGE

@@ -128,8 +128,8 @@ def simulate(
     click.echo(
         f"{len(result.messages):,} messages with {sum(result.elements.values()):,} elements of sources: {reports:,} "
         f"reports ({by_source}), {sent.repeats:,} repeats, {sum(sent.broken.values()):,} broken, {sent.quiet:,} quiet\n"
-        f"{result.events:,} events, {result.events_reported:,} of them reported, {counted(len(result.storms), 'storm')}; "
-        f"recording in {out}, truth in {truth}"
+        f"{result.events:,} events, {result.events_reported:,} of them reported, "
+        f"{counted(len(result.storms), 'storm')}; recording in {out}, truth in {truth}"
     )
     if service is not None:
         for name, counts in _service_figures(service).items():
