@@ -66,7 +66,8 @@ def incident(number=0, code="06010", status="open", updated_at=TOLD_AT, priority
     at = updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return Incident(
         incident_id=f"990100-refuse-{number:032x}", version=1, status=status, category=code, category_name="",
-        priority=priority, department="环境卫生服务中心", grid_code=None, community_code=None, street_code=None, county_code=None,
+        priority=priority, department="环境卫生服务中心",
+        grid_code=None, community_code=None, street_code=None, county_code=None,
         layer_codes={}, lon=119.95, lat=38.75, accuracy_m=10.0, opened_at=at, first_report_at=at, last_report_at=at,
         updated_at=at, report_count=1, repeat_count=0, sources={"patrol": 1}, pack_version="x",
         evidence=[Evidence("patrol", f"P{number}")],
