@@ -41,6 +41,7 @@ dispatch.skipped = 0
 dispatch.left_lying = 0
 dispatch.rejected = 0
 dispatch.late = 0
+dispatch.delay_s = 0
 dispatch.overtaken = 0
 dispatch.sent_again = 0
 dispatch.unknown = 0
