@@ -138,6 +138,7 @@ class IntakePack:
             [place.lon for place in pack.places],
             [place.lat for place in pack.places],
             [place.accuracy_m for place in pack.places],
+            [place.grid_code for place in pack.places],
         )
         self.mapped: dict[tuple[str, str], _Decoder] = {
             (TOPIC_OF_SOURCE[mapping.source], name): PlatformReader(mapping, pack.timezone)
