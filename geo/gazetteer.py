@@ -16,8 +16,9 @@ address if it agrees with those named there.
 
 What cannot be known is not made up.  A road is not a point, and neither a house number nor a second road makes it one:
 the accuracy is that of the name.  A crossing is found if it is a place of its own, whichever of its roads is named
-first.  Words like 附近 and distances after a name widen its accuracy.  An area's accuracy is the root mean square of the distances of its points from the point given,
-so at least three quarters of it lie within twice that.  What would be vaguer than a message may be is not placed.
+first.  Words like 附近 and distances after a name widen its accuracy.  An area's accuracy is the root mean square of
+the distances of its points from the point given, so at least three quarters of it lie within twice that.  What would be
+vaguer than a message may be is not placed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 
 from geo.grid import Grid
-from geo.place_names import PlaceNames, normalised
+from geo.place_names import Found, PlaceNames, normalised
 from geo.plane import distance_m, metres_per_degree
 
 MAX_NAMES = 2_000_000
@@ -55,9 +56,10 @@ _AWAY = re.compile(r"(\d+(?:\.\d+)?)(?:(米|m)|公里|千米|km)(?![a-z])")
 _AFTERWARDS = 12
 
 # A place whose name is that of two roads, and how two roads are said to cross.
-_CROSSING = re.compile("(.+?)(与|和|&)(.+?)(?:的?(?:交叉口|交汇处|交汇口|交口|十字路口|路口|口))?")
-_JOINT = re.compile("[与和跟同及&]")
-_OF_CROSSING = re.compile("的?(?:交叉|交汇|交口|十字|路口|口)")
+_MEETING = "的?(?:交叉口|交叉路口|交汇处|交汇口|交口|十字路口|路口|口)"
+_CROSSING = re.compile(f"(.+?)(?:[与和](.+?){_MEETING}|&(.+))")
+_AND = re.compile("[与和跟同及]?")
+_MEET = re.compile(_MEETING)
 
 # Who manages an area is not part of its name: people say 南关村 for 南关村委会.
 _OFFICES = (
@@ -139,6 +141,7 @@ class Gazetteer:
 
         self._index = PlaceNames()
         self._shorts: dict[str, list[int]] = {}
+        self._crossings: dict[frozenset[str], list[int]] = {}
         numbers, meanings = array("i"), array("i")
         count = 0
         in_city = (located >= 0).tolist()
@@ -151,6 +154,7 @@ class Gazetteer:
                 if number >= 0 and in_city[place]:
                     numbers.append(number)
                     meanings.append(place)
+                    self._note_crossing(name, place)
         for cell in areas.tolist():
             plain, shorts = _names_of_area(grid.names[cell])
             for name in plain:
@@ -166,6 +170,15 @@ class Gazetteer:
         number_of, meaning_of = np.divmod(pairs, max(len(self._cell), 1))
         self._meant = meaning_of.astype(np.int32)
         self._first = np.searchsorted(number_of, np.arange(len(self._index) + 1)).astype(np.int32)
+
+    def _note_crossing(self, name: str, place: int) -> None:
+        if "与" in name or "和" in name or "&" in name:
+            crossing = _CROSSING.fullmatch(normalised(name))
+            if crossing:
+                roads = frozenset((crossing[1], crossing[2] or crossing[3]))
+                places = self._crossings.setdefault(roads, [])
+                if place not in places:
+                    places.append(place)
 
     def __len__(self) -> int:
         """How many names are looked for."""
@@ -199,14 +212,28 @@ class Gazetteer:
             found = [one for one in found if one.start + self._index.longest <= len(plain)]
         found = found[:MOST_NAMED]
         before = 0
-        for at, (start, end, number) in enumerate(found):
+        for at, one in enumerate(found):
+            start, end, number = one
+            following = found[at + 1] if at + 1 < len(found) else None
+            until = len(plain) if following is None else following.start
             meant = self._meant[self._first[number] : self._first[number + 1]]
             split = int(np.searchsorted(meant, self._places))
             yield from self._shorts_before(plain, before, start, self._cell[meant])
-            until = found[at + 1].start if at + 1 < len(found) else len(plain)
+            if following is not None and self._crossings:
+                yield from self._crossing(plain, one, following)
             after = plain[end : min(until, end + _AFTERWARDS)]
             yield _Named(plain[start:end], meant[:split].tolist(), (meant[split:] - self._places).tolist(), after)
             before = end
+
+    def _crossing(self, plain: str, one: Found, other: Found) -> Iterator[_Named]:
+        """The crossing of two roads named one after the other, if it is a place and that is how crossings are said."""
+        between = plain[one.end : other.start]
+        meet = _MEET.match(plain, other.end)
+        if between == "&" or (meet and _AND.fullmatch(between)):
+            places = self._crossings.get(frozenset((plain[one.start : one.end], plain[other.start : other.end])))
+            if places:
+                end = meet.end() if meet else other.end
+                yield _Named(plain[one.start : end], places, [], plain[end : end + _AFTERWARDS])
 
     def _shorts_before(self, plain: str, low: int, end: int, cells: NDArray[np.int32]) -> Iterator[_Named]:
         """Short forms of areas that end where a name begins, if what the name means may lie in them.

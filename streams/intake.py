@@ -132,13 +132,14 @@ class IntakePack:
         self.pack = pack
         self.terms = PackTerms(pack)
         self.sources = {source: _source_rules(pack, source) for source in SOURCES}
+        places = pack.places
         self.gazetteer = Gazetteer(
             pack.grid,
-            [(place.name, *place.aliases) for place in pack.places],
-            [place.lon for place in pack.places],
-            [place.lat for place in pack.places],
-            [place.accuracy_m for place in pack.places],
-            [place.grid_code for place in pack.places],
+            ((name, *aliases) for name, aliases in zip(places.names, places.aliases, strict=True)),
+            places.lon,
+            places.lat,
+            places.accuracy_m,
+            places.grid_codes,
         )
         self.mapped: dict[tuple[str, str], _Decoder] = {
             (TOPIC_OF_SOURCE[mapping.source], name): PlatformReader(mapping, pack.timezone)
