@@ -29,7 +29,7 @@ _BREAK = re.compile(r"(?:[。、，；：！？,;:!?|/\\\r\n]|(?<!\d)\.|\.(?!\d)
 # What they put into a name without meaning it.  A dash that is left between two words belongs to them.
 _FILLER = re.compile(rf"(?:[^\S\n]|[·•‧‐–—~_\"“”()\[\]{{}}<>《》〈〉「」『』【】]|(?<!{_WORD})-|-(?!{_WORD}))+")
 _NEEDLESS_BLANK = re.compile(f" (?!{_WORD})|(?<!{_WORD}) ")
-_COUNTED = re.compile(f"[{_NUMERALS}]+(?={_COUNTERS})")
+_COUNTED = re.compile(f"(?<![0-9{_NUMERALS}])[{_NUMERALS}]+(?={_COUNTERS})")
 _SPELT = re.compile("[零〇○一二三四五六七八九]+")
 _ONE_TO_NINE = "([一二两三四五六七八九])"
 _BELOW_A_THOUSAND = re.compile(f"(?:{_ONE_TO_NINE}?(百))?零?(?:{_ONE_TO_NINE}?(十))?(?:(?<!百){_ONE_TO_NINE})?")
@@ -56,10 +56,10 @@ def normalised(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text).casefold()
     if not _UNUSUAL.search(plain):
         return plain
-    plain = _HASH.sub("号", plain)
     plain = _ABBREVIATION.sub(" ", _APOSTROPHE.sub("", plain))
     plain = _FILLER.sub(" ", _BREAK.sub("\n", _DASH.sub("-", plain)))
-    plain = _COUNTED.sub(_in_digits, _NEEDLESS_BLANK.sub("", plain))
+    plain = _HASH.sub("号", _NEEDLESS_BLANK.sub("", plain))
+    plain = _COUNTED.sub(_in_digits, plain)
     return plain.strip(" \n")
 
 
