@@ -2,9 +2,10 @@
 
 What a name means is settled by the others beside it:
 
-- **Areas are context.**  The grid's own counties, streets and communities are names, too.  Once one is named, places
-  of other counties are left out, and places that neither lie in the street or community named nor reach it with their
-  accuracy.  Of several areas of one name those count that lie in, or around, another area named.
+- **Areas are context.**  The grid's own counties, streets and communities are names, too.  Of the places of a name
+  those count that lie in the finest areas named; if none does, those that lie in the street around, or may reach into
+  it from another street of the county (twice their accuracy), for people do not see borders.  A place of another county
+  is left out.  Of several areas of one name those count that lie in, or around, another area named.
 - **A name that several places share** is told apart by the context.  Where that does not do and they lie close
   together, it means their middle, with an accuracy that covers them all; else it means nothing.
 - **The first place named counts**, unless one named after it is more precise and lies where the first may be: of a
@@ -127,7 +128,9 @@ class Gazetteer:
         lon, lat = np.asarray(lon_deg, np.float64), np.asarray(lat_deg, np.float64)
         self._grid = grid
         self._around = grid.ancestors.tolist()
-        self._county = grid.levels.index("county") if "county" in grid.levels else -1
+        self._county, self._street = (
+            grid.levels.index(level) if level in grid.levels else -1 for level in ("county", "street")
+        )
         # Places first, then every cell of the grid: a meaning is a number into these.
         self._places = len(lon)
         areas = np.array([cell for cell, name in enumerate(grid.names) if name != grid.codes[cell]], np.int64)
@@ -298,22 +301,27 @@ class Gazetteer:
         return _placed(lon, lat, accuracy_m, named)
 
     def _in_context(self, places: NDArray[np.int64], context: Sequence[int]) -> NDArray[np.int64]:
-        """The places in the finest areas named; if there are none, those that reach one of them from outside."""
+        """The places in the finest areas named; if there are none, those in the streets around, or reaching them."""
         cells = self._cell[places]
         finest = [area for area in context if not any(area in self._around[one] for one in context if one != area)]
         inside = np.logical_or.reduce([self._lie_in(cells, area) for area in finest])
-        if inside.any():
-            return places[inside]
-        county = self._grid.ancestors[:, self._county]
-        reaching = np.zeros(len(places), bool)
-        for area in finest:
-            if self._grid.level[area] == self._county:
-                continue  # a road may leave its street's area, but a place of another county is another place
-            near = np.flatnonzero(county[cells] == county[area]) if self._county >= 0 else np.arange(len(places))
-            for at in near.tolist():
-                place = places[at]
-                reaching[at] |= self._metres_outside(place, area) <= self._accuracy_m[place]
-        return places[reaching]
+        if not inside.any():
+            inside = np.logical_or.reduce([self._lie_about(places, cells, area) for area in finest])
+        return places[inside]
+
+    def _lie_about(self, places: NDArray[np.int64], cells: NDArray[np.int32], area: int) -> NDArray[np.bool_]:
+        """Which of the places lie in the street around an area, or reach into it from the same county."""
+        if self._street >= 0 and self._around[area][self._street] >= 0:
+            area = self._around[area][self._street]
+        about = self._lie_in(cells, area)
+        if self._grid.level[area] > self._county:
+            beside = ~about
+            if self._county >= 0:
+                of_county = self._grid.ancestors[:, self._county]
+                beside &= of_county[cells] == of_county[area]
+            for at in np.flatnonzero(beside).tolist():
+                about[at] = self._metres_outside(places[at], area) <= 2 * self._accuracy_m[places[at]]
+        return about
 
     def _metres_outside(self, place: int, area: int) -> float:
         """How far a place lies from an area."""

@@ -32,8 +32,8 @@ def test_the_examples_in_the_docstrings_hold():
 
 @pytest.mark.parametrize(
     "text",
-    ["鼓楼路12号", "鼓楼路十二号", "鼓楼路１２号", "鼓楼路 12 号", "鼓楼路一二号", "鼓楼路⑫号", "鼓楼路12#", "“鼓楼路”（12号）",
-     "鼓楼路·12号", "\u3000鼓楼路—12号"],
+    ["鼓楼路12号", "鼓楼路十二号", "鼓楼路１２号", "鼓楼路 12 号", "鼓楼路一二号", "鼓楼路⑫号", "鼓楼路12#",
+     "“鼓楼路”（12号）", "\u3000鼓楼路—12号", "鼓楼路·12号"],
 )  # fmt: skip
 def test_one_house_is_written_in_many_ways(text):
     assert normalised(text) == "鼓楼路12号"
@@ -42,7 +42,8 @@ def test_one_house_is_written_in_many_ways(text):
 @pytest.mark.parametrize(
     ("numeral", "number"),
     [("三", "3"), ("十", "10"), ("十五", "15"), ("二十", "20"), ("九十九", "99"), ("一百", "100"), ("百", "100"),
-     ("一百零八", "108"), ("一百一十", "110"), ("二百三十五", "235"), ("两百", "200"), ("二〇三", "203"), ("零三", "03")],
+     ("一百零八", "108"), ("一百一十", "110"), ("二百三十五", "235"), ("两百", "200"),
+     ("二〇三", "203"), ("零三", "03")],
 )  # fmt: skip
 def test_a_numeral_before_a_counter_is_written_in_digits(numeral, number):
     assert normalised(f"{numeral}号楼") == f"{number}号楼"
@@ -84,7 +85,9 @@ def test_what_is_made_of_a_name_is_made_of_it_in_a_text(name, before, after):
 # ---------------------------------------------------------------------------------------------- what is no name
 
 
-@pytest.mark.parametrize("name", ["", " ", "桥", "。", "110", "13812345678", "五一", "3号", "十二号楼", "2-1-301室", "3#"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "桥", "。", "110", "13812345678", "五一", "3号", "十二号楼", "2-1-301室", "3#"]
+)
 def test_a_single_character_and_a_mere_number_are_never_looked_for(name):
     assert PlaceNames().add(name) == -1
     assert found([name], f"在{name}附近") == []
@@ -179,7 +182,13 @@ def test_names_are_found_as_defined(names, text):
 
 def test_a_name_has_one_number_however_it_is_written():
     index = PlaceNames()
-    assert [index.add(name) for name in ("鼓楼路12号", "书院里", "鼓楼路十二号", "鼓楼路１２号", "书院 里")] == [0, 1, 0, 0, 1]
+    assert [index.add(name) for name in ("鼓楼路12号", "书院里", "鼓楼路十二号", "鼓楼路１２号", "书院 里")] == [
+        0,
+        1,
+        0,
+        0,
+        1,
+    ]
     assert len(index) == 2
     assert index.longest == 6
 
