@@ -135,7 +135,7 @@ def test_an_alias_is_a_name():
     assert where("人小门口") == (0.012, 60)
 
 
-def test_51_is_a_bus_and_五一_a_road():
+def test_a_bus_s_number_is_not_a_road_s_name():
     assert where("", "五一路") == (0.05, 500)
     assert where("", "乘51路公交车") is None
     assert where("", "五一放假") is None
