@@ -46,8 +46,8 @@ LOOKED_AT = 2_000
 """Characters of an address and of a text that are looked at."""
 MOST_NAMED = 32
 """Names in an address or a text that are looked at: the first ones."""
-SAME_NEIGHBOURHOOD_M = 1_000.0
-"""Places of one name that lie no further than this from their middle are one place seen from afar."""
+SAME_PLACE_M = 250.0
+"""Entries of one name that lie no further than this from their middle are one place: the gates of a park."""
 
 _NEAR_M, _BESIDE_M = 100.0, 50.0
 _NEAR = re.compile("附近|周边|周围|一带|不远")
@@ -295,7 +295,7 @@ class Gazetteer:
         accuracy_m = float(self._accuracy_m[places].max())
         if len(places) > 1:
             spread_m = float(distance_m(lon, lat, self._lon[places], self._lat[places]).max())
-            if spread_m > SAME_NEIGHBOURHOOD_M:
+            if spread_m > SAME_PLACE_M:
                 return None
             accuracy_m = math.hypot(accuracy_m, spread_m)
         return _placed(lon, lat, accuracy_m, named)
