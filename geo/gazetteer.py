@@ -5,7 +5,7 @@ What a name means is settled by the others beside it:
 - **Areas are context.**  The grid's own counties, streets and communities are names, too.  Of the places of a name
   those count that lie in the finest areas named; if none does, those that lie in the street around, or may reach into
   it from another street of the county (twice their accuracy), for people do not see borders.  A place of another county
-  is left out.  Of several areas of one name those count that lie in, or around, another area named.
+  is left out.  Of several areas of one name those count that lie in, or around, most of the other areas named.
 - **A name that several places share** is told apart by the context.  Where that does not do and they lie close
   together, it means their middle, with an accuracy that covers them all; else it means nothing.
 - **The first place named counts**, unless one named after it is more precise and lies where the first may be: of a
@@ -258,21 +258,25 @@ class Gazetteer:
 
     def _context(self, in_address: Sequence[_Named], in_text: Sequence[_Named]) -> list[int]:
         """The areas named, ascending; those of the text only if they agree with the address."""
-        every = {area for one in (*in_address, *in_text) for area in one.areas}
-        of_address, of_text = (
-            {area for one in named for area in self._agreeing(one.areas, every)} for named in (in_address, in_text)
-        )
+        of_address = {area for one in in_address for area in self._agreeing(one.areas, in_address, in_text)}
+        of_text = {area for one in in_text for area in self._agreeing(one.areas, in_text, in_address)}
         if not of_address:
             return sorted(of_text)
         return sorted(of_address | {area for area in of_text if any(self._nested(area, one) for one in of_address)})
 
-    def _agreeing(self, areas: Sequence[int], every: set[int]) -> Sequence[int]:
-        """Those of the areas of one name that lie in or around another area named; all of them if none does."""
+    def _agreeing(self, areas: Sequence[int], *named: Sequence[_Named]) -> Sequence[int]:
+        """Those of the areas of one name that agree with most names beside it, then with most elsewhere."""
         if len(areas) <= 1:
             return areas
-        others = every.difference(areas)
-        around_others = {around for other in others for around in self._around[other]}
-        return [a for a in areas if a in around_others or not others.isdisjoint(self._around[a])] or areas
+
+        def agreement(area: int) -> list[int]:
+            return [
+                sum(one.areas != areas and any(self._nested(area, other) for other in one.areas) for one in some)
+                for some in named
+            ]
+
+        most = max(map(agreement, areas))
+        return [area for area in areas if agreement(area) == most]
 
     def _nested(self, a: int, b: int) -> bool:
         return a in self._around[b] or b in self._around[a]

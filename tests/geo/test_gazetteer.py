@@ -275,6 +275,7 @@ def test_the_cell_that_a_place_states_counts_for_the_context():
         ("上站街道", "上站街道"),
         ("秀水镇建设社区", "建设社区"),
         ("冠山镇，东关社区和南关村之间", "冠山镇"),
+        ("平定县锁簧镇南关村", "平定县"),
     ],
 )
 def test_a_text_that_names_only_areas_is_placed_in_the_finest(said, name):
@@ -432,17 +433,23 @@ def by_the_rules(places, address, text):
         accuracy_m = math.hypot(accuracy_m, AFTER_M[after])
         return (lon, lat, accuracy_m) if accuracy_m <= 5000 else None
 
-    every = {code for name, _ in (*address, *text) for code in AREA_NAMES.get(name, ())}
-
-    def areas_of(said):
+    def areas_of(said, elsewhere):
         named = set()
         for name, _ in said:
-            codes = set(AREA_NAMES.get(name, ()))
-            agreeing = {code for code in codes if any(nested(code, other) for other in every - codes)}
-            named |= agreeing if len(codes) > 1 and agreeing else codes
+            agreeing_with = {
+                code: tuple(
+                    sum(
+                        other != name and any(nested(code, one) for one in AREA_NAMES.get(other, ()))
+                        for other, _ in some
+                    )
+                    for some in (said, elsewhere)
+                )
+                for code in AREA_NAMES.get(name, ())
+            }
+            named |= {code for code, agreeing in agreeing_with.items() if agreeing == max(agreeing_with.values())}
         return named
 
-    of_address, of_text = areas_of(address), areas_of(text)
+    of_address, of_text = areas_of(address, text), areas_of(text, address)
     context = of_address or of_text
     context = context | {code for code in of_text if any(nested(code, other) for other in of_address)}
     finest = {code for code in context if not any(other != code and other.startswith(code) for other in context)}
