@@ -190,7 +190,7 @@ class Gazetteer:
     def place(self, address: str, text: str) -> Placed | None:
         """Where a ticket lies by its address, then by its text; None where they name nothing that can be placed.
 
-        Looks at the first `LOOKED_AT` characters and `MOST_NAMED` names of each; tens of microseconds for a ticket.
+        Looks at the first `LOOKED_AT` characters and `MOST_NAMED` names of each: about 0.1 ms for a ticket.
         """
         in_address, in_text = list(self._named(address)), list(self._named(text))
         context = self._context(in_address, in_text)
