@@ -15,7 +15,7 @@ What a file may leave out, and what holds then:
   rule of a metric says holds for all of them).
 - ``devices.csv``: ``crs`` (that of ``[source.video]`` for cameras, of ``[source.iot]`` for all else) and the last three
   columns; ``places.csv``: ``aliases`` (several are parted by ``|``), ``crs`` wgs84, ``accuracy_m`` 100, ``grid_code``
-  (the cell around the position).  At most `geo.gazetteer.MAX_NAMES` names and aliases.
+  (the cell around the position).  It may have at most `geo.gazetteer.MAX_NAMES` names and aliases.
 
 In the CSV files a line that starts with ``#`` is a comment.
 """
