@@ -87,6 +87,21 @@ PLACES = (
       "云汀图书馆", "云汀体育馆", "鹭洲派出所"), 60),
 )  # fmt: skip
 
+# What people say instead; `|` parts several.
+ALIASES = {
+    "云汀一中": "云汀第一中学|市一中",
+    "云汀二中": "云汀第二中学|市二中",
+    "云汀市人民医院": "市人民医院|云汀人民医院",
+    "云汀汽车站": "云汀长途汽车站|市汽车站",
+    "翠屏山公园": "翠屏公园",
+    "荷风里小区": "荷风里",
+}
+# Names that two places share, their accuracy in metres, and the communities that they lie in: the first pair is told
+# apart by the county named beside it, the second only by the street.
+SHARED_NAMES = (("便民市场", 50, ((0, 0), (2, 4))), ("工人文化宫", 80, ((2, 1), (0, 2))))
+COMMUNITY_ACCURACY_M = 300
+"""Five blocks wide, so a point in it lies 0.41 of 725 m from its middle (root mean square)."""
+
 CATALOGUE_HEAD = """\
 # What kinds of events 云汀市 (an invented city) knows, how near and how soon two reports must be to be one of them, and
 # what each source calls them.  Codes follow GB/T 47678.5-2026 where it has one; 90xxx is the city's own range, for that
@@ -714,11 +729,10 @@ def places(city: City, rng: np.random.Generator) -> str:
     """`places.csv`: roads, their crossings, and what people name when they say where they stand."""
     rows: list[list[object]] = []
     for j, name in EAST_WEST_ROADS:
-        x, y = city.lattice.corner((FIRST[j] + LAST[j] + 1) // 2, j)
-        rows.append([name, "", *in_datum(x, y, "wgs84"), "wgs84", 800, ""])
+        corners = [city.lattice.corner(i, j) for i in range(FIRST[j], LAST[j] + 2)]
+        rows.append(road(name, corners))
     for i, name in NORTH_SOUTH_ROADS:
-        x, y = city.lattice.corner(i, ROWS // 2)
-        rows.append([name, "", *in_datum(x, y, "wgs84"), "wgs84", 700, ""])
+        rows.append(road(name, [city.lattice.corner(i, j) for j in range(ROWS + 1)]))
     for j, along in EAST_WEST_ROADS:
         for i, across in NORTH_SOUTH_ROADS:
             code = city.smallest_code_at(i, j)
@@ -729,19 +743,42 @@ def places(city: City, rng: np.random.Generator) -> str:
     for _, level, _, name, ring in city.features:
         if level == "community":
             x, y = sum(p[0] for p in ring) // len(ring), sum(p[1] for p in ring) // len(ring)
-            rows.append([name, name.removesuffix("社区") + "居委会", *in_datum(x, y, "wgs84"), "wgs84", 250, ""])
+            rows.append(
+                [
+                    name,
+                    name.removesuffix("社区") + "居委会",
+                    *in_datum(x, y, "wgs84"),
+                    "wgs84",
+                    COMMUNITY_ACCURACY_M,
+                    "",
+                ]
+            )
     blocks = sorted(city.cell_code)
     free = [blocks[k] for k in rng.permutation(len(blocks)).tolist()]
-    for names, accuracy_m in PLACES:
-        for name in names:
-            # What bears a community's name lies in it.
-            home = [c for c, community in COMMUNITY_NAMES.items() if community.removesuffix("社区") in name]
-            block = next(b for b in free if not home or city.community_of[b] in home)
-            free.remove(block)
-            # Taken from a map service, as most such lists are.
-            lon, lat = in_datum(*city.lattice.centre(block), "gcj02")
-            rows.append([name, "", lon, lat, "gcj02", accuracy_m, city.cell_code[block]])
+    # What bears a community's name lies in it.
+    wanted = [
+        (name, accuracy_m, [c for c, community in COMMUNITY_NAMES.items() if community.removesuffix("社区") in name])
+        for names, accuracy_m in PLACES
+        for name in names
+    ]
+    wanted += [(name, accuracy_m, [home]) for name, accuracy_m, homes in SHARED_NAMES for home in homes]
+    for name, accuracy_m, homes in wanted:
+        block = next(b for b in free if not homes or city.community_of[b] in homes)
+        free.remove(block)
+        # Taken from a map service, as most such lists are.
+        lon, lat = in_datum(*city.lattice.centre(block), "gcj02")
+        rows.append([name, ALIASES.get(name, ""), lon, lat, "gcj02", accuracy_m, city.cell_code[block]])
     return csv_text(["name", "aliases", "lon", "lat", "crs", "accuracy_m", "grid_code"], rows)
+
+
+def road(name: str, corners: list[tuple[int, int]]) -> list[object]:
+    """A road is no point: its middle corner, and how far from that its corners lie (root mean square, metres)."""
+    x, y = corners[len(corners) // 2]
+    squares = [
+        ((u - x) / 1e7 * METERS_A_DEGREE_LON) ** 2 + ((v - y) / 1e7 * METERS_A_DEGREE_LAT) ** 2 for u, v in corners
+    ]
+    accuracy_m = math.ceil(math.sqrt(sum(squares) / len(squares)) / 50) * 50
+    return [name, "", *in_datum(x, y, "wgs84"), "wgs84", accuracy_m, ""]
 
 
 ALIAS_SEPARATOR = "|"

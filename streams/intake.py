@@ -109,7 +109,7 @@ class IntakeBatch:
 
     ``elements == len(reports) + len(feedback) + len(dead_letters) + quiet_readings``.  ``dead_letter_records`` and
     ``feedback_records`` are the numbers of the records they come from.  ``placed_by_name`` and ``unplaced`` count the
-    tickets without coordinates.
+    tickets without coordinates that are reports.
     """
 
     reports: LocatedReports
@@ -132,12 +132,14 @@ class IntakePack:
         self.pack = pack
         self.terms = PackTerms(pack)
         self.sources = {source: _source_rules(pack, source) for source in SOURCES}
+        places = pack.places
         self.gazetteer = Gazetteer(
             pack.grid,
-            [(place.name, *place.aliases) for place in pack.places],
-            [place.lon for place in pack.places],
-            [place.lat for place in pack.places],
-            [place.accuracy_m for place in pack.places],
+            ((name, *aliases) for name, aliases in zip(places.names, places.aliases, strict=True)),
+            places.lon,
+            places.lat,
+            places.accuracy_m,
+            places.grid_codes,
         )
         self.mapped: dict[tuple[str, str], _Decoder] = {
             (TOPIC_OF_SOURCE[mapping.source], name): PlatformReader(mapping, pack.timezone)
@@ -489,12 +491,13 @@ class Intake:
         columns["partition"] = [read.records[number].partition for number, _ in origins]
         columns["offset"] = [read.records[number].offset for number, _ in origins]
         columns["index"] = [index for _, index in origins]
-        tickets = np.asarray(columns["source"]) == _HOTLINE
+        stands = np.array([row not in refusals for row in rows], np.bool_)
+        tickets = stands & (np.asarray(columns["source"]) == _HOTLINE)
         return _Located(
             list(rows),
             columns,
             {row for row, is_quiet in zip(rows, quiet, strict=True) if is_quiet},
-            int(by_name.sum()),
+            int((tickets & by_name).sum()),
             int((tickets & np.isnan(lon)).sum()),
         )
 

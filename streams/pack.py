@@ -13,7 +13,18 @@ from pathlib import Path
 
 from geo.grid import Grid
 from streams.pack_check import PACK_FILES, examine_pack
-from streams.pack_entries import Category, Device, Fault, Place, PlatformMapping, Related, Rule, Sla, SourceEntry
+from streams.pack_entries import (
+    Category,
+    Device,
+    Fault,
+    Place,
+    Places,
+    PlatformMapping,
+    Related,
+    Rule,
+    Sla,
+    SourceEntry,
+)
 
 __all__ = [
     "Category",
@@ -22,6 +33,7 @@ __all__ = [
     "Fault",
     "PackError",
     "Place",
+    "Places",
     "Related",
     "Rule",
     "Sla",
@@ -65,7 +77,7 @@ class CityPack:
     """In the file's order."""
     related: tuple[Related, ...]
     devices: Mapping[str, Device]
-    places: tuple[Place, ...]
+    places: Places
     holidays: Mapping[date, str]
     """``holiday`` or ``workday`` (a make-up working day)."""
     version: str

@@ -14,7 +14,8 @@ What a file may leave out, and what holds then:
 - ``[[rule]]``: ``clear`` (the threshold itself), ``for_s`` 0, ``priority`` (the category's), ``unit`` (any; what one
   rule of a metric says holds for all of them).
 - ``devices.csv``: ``crs`` (that of ``[source.video]`` for cameras, of ``[source.iot]`` for all else) and the last three
-  columns; ``places.csv``: ``aliases`` (several are parted by ``|``), ``crs`` wgs84, ``accuracy_m`` 100, ``grid_code``.
+  columns; ``places.csv``: ``aliases`` (several are parted by ``|``), ``crs`` wgs84, ``accuracy_m`` 100, ``grid_code``
+  (the cell around the position).  It may have at most `geo.gazetteer.MAX_NAMES` names and aliases.
 
 In the CSV files a line that starts with ``#`` is a comment.
 
@@ -34,17 +35,21 @@ import math
 import re
 import tomllib
 import zoneinfo
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geo.datum import CRS, to_wgs84
+from geo.gazetteer import MAX_NAMES
 from geo.grid import Grid, read_grid
+from geo.place_names import is_findable, normalised
 from streams.messages import MESSAGE_OF_SOURCE, SOURCES
-from streams.pack_entries import Category, Device, Fault, Place, Related, Rule, Sla, SourceEntry
+from streams.pack_entries import Category, Device, Fault, Places, Related, Rule, Sla, SourceEntry
 from streams.toml_lines import TomlLines
 
 CITY = "city.toml"
@@ -70,8 +75,11 @@ HOLIDAY_COLUMNS = ("date", "kind")
 ACCURACY_MAX_M = 5000.0
 DEFAULT_PLACE_ACCURACY_M = 100.0
 DEFAULT_WITNESS = {"iot": "device_id", "video": "camera_id", "hotline": "caller", "patrol": "worker_id"}
+_WARNINGS_TOLD = 1_000
+"""Warnings of one kind that are told one by one; the rest are counted."""
 _WITNESS_FIELDS = ("id", "platform", "device_id", "camera_id", "caller", "worker_id", "asset_id")
 _YEAR_S = 366 * 86_400.0
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 # Both become part of every incident id, which stands in Kafka keys, URLs and file names: no blanks, no path separators.
 _CITY_CODE = re.compile(r"[^\s:/\\]{1,32}")
@@ -104,7 +112,7 @@ class PackParts:
     rules: tuple[Rule, ...]
     related: tuple[Related, ...]
     devices: dict[str, Device]
-    places: tuple[Place, ...]
+    places: Places
     holidays: dict[date, str]
     version: str
 
@@ -593,6 +601,8 @@ def _read_related(file: _TomlFile, known: set[str]) -> tuple[Related, ...]:
 class _Row:
     """One CSV record under examination."""
 
+    __slots__ = ("faults", "file", "line", "sound", "values")
+
     def __init__(self, file: str, line: int, values: dict[str, str], faults: list[Fault]) -> None:
         self.file = file
         self.line = line
@@ -642,6 +652,7 @@ def _read_rows(
         return
     reader = csv.reader(_without_comments(text), strict=True)
     header: list[str] | None = None
+    absent: dict[str, str] = {}
     start = 1
     try:
         for record in reader:
@@ -651,17 +662,18 @@ def _read_rows(
                 continue
             # A quoted text may span lines, and comments stand on lines of their own: the record's first line is
             # the first one after the previous record that is neither empty nor a comment.
-            line = reader.line_num - sum(value.count("\n") for value in record)
+            if reader.line_num > line:
+                line = reader.line_num - sum(value.count("\n") for value in record)
             if header is None:
                 header = values
+                absent = {column: "" for column in columns if column not in header}
                 if not _header_is_sound(name, line, header, columns[:required], columns, faults):
                     return
                 continue
             if len(values) != len(header):
                 faults.append(Fault(name, line, f"{len(values)} values where the header has {len(header)} columns"))
                 continue
-            given = dict(zip(header, values, strict=True))
-            yield _Row(name, line, {column: given.get(column, "") for column in columns}, faults)
+            yield _Row(name, line, dict(zip(header, values, strict=True)) | absent, faults)
     except csv.Error as error:
         faults.append(Fault(name, start, f"broken CSV: {error}"))
         return
@@ -704,22 +716,31 @@ def _read_positions(row: _Row, default_crs: str) -> tuple[float, float, str] | N
     return (lon, lat, crs) if lon is not None and lat is not None and row.sound else None
 
 
-def _to_wgs84(positions: Sequence[tuple[float, float, str]]) -> tuple[list[float], list[float]]:
+def _to_wgs84(lon_deg: ArrayLike, lat_deg: ArrayLike, crs: Sequence[str]) -> tuple[_Floats, _Floats]:
     """Positions of mixed datums in WGS-84, one conversion for each datum rather than one for each row."""
-    lon = np.array([p[0] for p in positions], dtype=np.float64)
-    lat = np.array([p[1] for p in positions], dtype=np.float64)
-    crs = np.array([p[2] for p in positions], dtype="U8")
+    lon, lat = np.array(lon_deg, np.float64), np.array(lat_deg, np.float64)
+    of_row = np.array(crs, "U8")
     for name in CRS:
-        rows = np.flatnonzero(crs == name)
+        rows = np.flatnonzero(of_row == name)
         lon[rows], lat[rows] = to_wgs84(lon[rows], lat[rows], name)
-    return lon.tolist(), lat.tolist()
+    return lon, lat
 
 
-def _warn_if_outside(rows: Sequence[_Row], lon: Sequence[float], lat: Sequence[float], grid: Grid | None) -> None:
-    if grid is None or not rows:
+def _warn_if_outside(
+    file: str, lines: Sequence[int], lon: _Floats, lat: _Floats, grid: Grid | None, faults: list[Fault]
+) -> None:
+    if grid is None or not len(lines):
         return
-    for i in np.flatnonzero(grid.locate(np.array(lon), np.array(lat)) < 0).tolist():
-        rows[i].fault(f"position {lon[i]:.6f}, {lat[i]:.6f} (WGS-84) lies in no cell of the grid", "warning")
+    outside = np.flatnonzero(grid.locate(lon, lat) < 0).tolist()
+    for i in outside[:_WARNINGS_TOLD]:
+        message = f"position {lon[i]:.6f}, {lat[i]:.6f} (WGS-84) lies in no cell of the grid"
+        faults.append(Fault(file, lines[i], message, "warning"))
+    _tell_rest(file, len(outside), "positions that lie in no cell of the grid", faults)
+
+
+def _tell_rest(file: str, count: int, what: str, faults: list[Fault]) -> None:
+    if count > _WARNINGS_TOLD:
+        faults.append(Fault(file, None, f"{count - _WARNINGS_TOLD:,} more {what}", "warning"))
 
 
 def _read_devices(
@@ -744,8 +765,9 @@ def _read_devices(
             positions.append(position)
             accuracies.append(accuracy_m)
             intervals.append(interval_s)
-    lon, lat = _to_wgs84(positions)
-    _warn_if_outside(rows, lon, lat, grid)
+    wgs84 = _to_wgs84([p[0] for p in positions], [p[1] for p in positions], [p[2] for p in positions])
+    _warn_if_outside(DEVICES, [row.line for row in rows], *wgs84, grid, faults)
+    lon, lat = (column.tolist() for column in wgs84)
     return {
         row.values["id"]: Device(
             id=row.values["id"],
@@ -760,50 +782,61 @@ def _read_devices(
     }
 
 
-def _read_places(files: Mapping[str, bytes], grid: Grid | None, faults: list[Fault]) -> tuple[Place, ...]:
-    rows: list[_Row] = []
-    positions: list[tuple[float, float, str]] = []
-    accuracies: list[float | None] = []
+def _read_places(files: Mapping[str, bytes], grid: Grid | None, faults: list[Fault]) -> Places:
+    names: list[str] = []
+    aliases: list[tuple[str, ...]] = []
+    grid_codes: list[str | None] = []
+    crs: list[str] = []
+    lines = array("q")
+    lon, lat, accuracy_m = array("d"), array("d"), array("d")
     line_of_name: dict[str, int] = {}
+    count = shared = unfindable = 0
     for row in _read_rows(PLACES, PLACE_COLUMNS, 4, files, faults):
-        row.text("name", 128)
-        for name in _place_names(row):
-            if name in line_of_name:
-                message = f"place {name!r} is already in line {line_of_name[name]}: the name alone does not tell which"
-                row.fault(message, "warning")
-            line_of_name.setdefault(name, row.line)
-        accuracy_m = row.number("accuracy_m", 0, ACCURACY_MAX_M)
+        name = row.text("name", 128)
+        others = _aliases(row, name)
+        count += 1 + len(others)
+        if count > MAX_NAMES:
+            row.fault(f"more than {MAX_NAMES:,} names and aliases; no more are taken")
+            break
+        for one in (name, *others):
+            line = line_of_name.setdefault(one, row.line)
+            if line != row.line:
+                shared += 1
+                if shared <= _WARNINGS_TOLD:
+                    message = f"place {one!r} is already in line {line}: the name alone does not tell which"
+                    row.fault(message, "warning")
+            elif not is_findable(normalised(one)):
+                unfindable += 1
+                if unfindable <= _WARNINGS_TOLD:
+                    row.fault(f"place {one!r} is never looked for: one character, or only a number", "warning")
+        accuracy = row.number("accuracy_m", 0, ACCURACY_MAX_M)
         code = row.values["grid_code"]
         if code and grid is not None and code not in grid.index_of_code:
             row.fault(f"grid_code = {code!r} is no cell of {GRID}")
         position = _read_positions(row, "wgs84")
         if row.sound and position is not None:
-            rows.append(row)
-            positions.append(position)
-            accuracies.append(accuracy_m)
-    lon, lat = _to_wgs84(positions)
-    _warn_if_outside(rows, lon, lat, grid)
-    places = []
-    for i, row in enumerate(rows):
-        name, *aliases = _place_names(row)
-        accuracy = accuracies[i]
-        places.append(
-            Place(
-                name=name,
-                aliases=tuple(aliases),
-                lon=lon[i],
-                lat=lat[i],
-                accuracy_m=DEFAULT_PLACE_ACCURACY_M if accuracy is None else accuracy,
-                grid_code=row.values["grid_code"] or None,
-            )
-        )
-    return tuple(places)
+            names.append(name)
+            aliases.append(others)
+            grid_codes.append(code or None)
+            lines.append(row.line)
+            lon.append(position[0])
+            lat.append(position[1])
+            crs.append(position[2])
+            accuracy_m.append(DEFAULT_PLACE_ACCURACY_M if accuracy is None else accuracy)
+    _tell_rest(PLACES, shared, "names that several places share", faults)
+    _tell_rest(PLACES, unfindable, "names that are never looked for", faults)
+    wgs84 = _to_wgs84(lon, lat, crs)
+    _warn_if_outside(PLACES, lines, *wgs84, grid, faults)
+    return Places(names, aliases, *wgs84, np.array(accuracy_m), grid_codes)
 
 
-def _place_names(row: _Row) -> list[str]:
-    """The place's name, then its aliases, each once."""
-    aliases = (alias.strip() for alias in row.values["aliases"].split("|"))
-    return list(dict.fromkeys([row.values["name"], *(alias for alias in aliases if alias)]))
+def _aliases(row: _Row, name: str) -> tuple[str, ...]:
+    """The place's other names, each once."""
+    text = row.values["aliases"]
+    if not text:
+        return ()
+    aliases = dict.fromkeys(alias.strip() for alias in text.split("|"))
+    return tuple(alias for alias in aliases if alias and alias != name)
 
 
 def _read_holidays(files: Mapping[str, bytes], faults: list[Fault]) -> dict[date, str]:

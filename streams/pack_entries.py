@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -153,3 +158,37 @@ class Place:
     lat: float
     accuracy_m: float
     grid_code: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Places(Sequence[Place]):
+    """The places of a pack, in the file's order, as columns: a million of them are a million objects only if asked for.
+
+    Each column has as many entries as there are places; a field of `Place` says what it holds.
+    """
+
+    names: Sequence[str] = ()
+    aliases: Sequence[tuple[str, ...]] = ()
+    lon: _Floats = field(default_factory=lambda: np.empty(0))
+    lat: _Floats = field(default_factory=lambda: np.empty(0))
+    accuracy_m: _Floats = field(default_factory=lambda: np.empty(0))
+    grid_codes: Sequence[str | None] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, at: int) -> Place: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Place, ...]: ...
+    def __getitem__(self, at: int | slice) -> Place | tuple[Place, ...]:
+        if isinstance(at, slice):
+            return tuple(self[one] for one in range(*at.indices(len(self))))
+        return Place(
+            self.names[at],
+            self.aliases[at],
+            float(self.lon[at]),
+            float(self.lat[at]),
+            float(self.accuracy_m[at]),
+            self.grid_codes[at],
+        )

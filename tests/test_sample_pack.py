@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import shapely
 
+from geo.plane import distance_m
 from packs import make_sample
+from streams.intake import IntakePack
 from streams.pack import CityPack, load_pack, read_pack_files
 from streams.pack_check import check_pack
 
@@ -27,11 +29,13 @@ def test_the_generator_gives_the_committed_files_byte_for_byte():
         assert (FOLDER / name).read_bytes() == text.encode(), f"{name}: run python -m packs.make_sample"
 
 
-def test_the_check_finds_nothing_but_the_two_gaps_that_are_there_on_purpose():
+def test_the_check_finds_nothing_but_the_gaps_and_the_shared_names_that_are_there_on_purpose():
     found = check_pack(read_pack_files(FOLDER))
     assert [(fault.severity, fault.message.split(":")[0]) for fault in found] == [
         ("warning", "cell '990101001'"),
         ("warning", "cell '990101003002'"),
+        ("warning", "place '便民市场' is already in line 165"),
+        ("warning", "place '工人文化宫' is already in line 167"),
     ]
 
 
@@ -106,3 +110,31 @@ def test_places_lie_where_they_say_and_devices_stand_in_the_city(pack):
     devices = list(pack.devices.values())
     assert (pack.grid.locate([d.lon for d in devices], [d.lat for d in devices]) >= 0).all()
     assert sum(d.kind == "camera" for d in devices) == 80
+
+
+def test_a_road_is_vaguer_than_what_stands_on_it_by_as_much_as_it_is_long(pack):
+    """At least three quarters of the crossings of a road lie within twice its accuracy."""
+    roads = {name for _, name in (*make_sample.EAST_WEST_ROADS, *make_sample.NORTH_SOUTH_ROADS)}
+    others = [place.accuracy_m for place in pack.places if place.name not in roads]
+    for place in pack.places:
+        if place.name in roads:
+            assert place.accuracy_m > 2 * max(others)
+            crossings = [other for other in pack.places if other.name.endswith("交叉口") and place.name in other.name]
+            near = [distance_m(place.lon, place.lat, c.lon, c.lat) <= 2 * place.accuracy_m for c in crossings]
+            assert len(near) in (6, 5)
+            assert sum(near) >= 0.75 * len(near)
+
+
+def test_names_that_two_places_share_are_told_apart_by_county_or_street(pack):
+    gazetteer = IntakePack(pack).gazetteer
+    assert [gazetteer.place(name, "") for name in ("便民市场", "工人文化宫")] == [None] * 2
+    assert gazetteer.place("临澜区工人文化宫", "").name == "临澜区"
+    for said, code in {
+        "临澜区便民市场": "990101001001",
+        "望岫区便民市场": "990102002002",
+        "石埠街道工人文化宫": "990101002002",
+        "临澜区翠屏街道工人文化宫": "990101003001",
+    }.items():
+        placed = gazetteer.place(said, "")
+        (cell,) = pack.grid.locate([placed.lon], [placed.lat])
+        assert pack.grid.codes[cell].startswith(code)
