@@ -44,7 +44,7 @@ from streams.pack import CityPack, SourceEntry
 from streams.platforms import PlatformReader
 from streams.privacy import CallerHasher, mask_beginning
 from streams.readings import ReadingFilter, ReadingRules
-from streams.refusal import Refusal, explain_refusal
+from streams.refusal import REFUSES, Refusal, explain_refusal
 from streams.reports import NO_POSITION, LocatedReports, Reading
 from streams.terms import PackTerms
 
@@ -736,19 +736,16 @@ class _NativeDecoder:
         """One element."""
         try:
             return self._one.decode(raw)
-        except _UNREADABLE:
+        except REFUSES:
             return explain_refusal(raw, self._one)
 
     def many(self, raw: bytes) -> Sequence[SourceMessage | FeedbackMessage] | None:
         """A whole array at once."""
         try:
             decoded: Sequence[SourceMessage | FeedbackMessage] = self._many.decode(raw)
-        except _UNREADABLE:
+        except REFUSES:
             return None
         return decoded
-
-
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _SourceRules(NamedTuple):
