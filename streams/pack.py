@@ -150,6 +150,7 @@ def parse_pack(files: Mapping[str, bytes]) -> CityPack:
         holidays=parts.holidays,
         version=parts.version,
         warnings=tuple(faults),
+        platforms=parts.platforms,
     )
 
 

@@ -8,6 +8,7 @@ What a file may leave out, and what holds then:
 - ``[source.<name>]``: the whole entry (``accuracy_m`` 50, ``crs`` wgs84) or any key of it; ``fallback_category`` none;
   ``confidence`` none; ``witness`` the source's own reporter (``device_id``, ``camera_id``, ``caller``, ``worker_id``),
   ``"none"`` for a source without one.
+- ``[platform.<name>]``: see :mod:`streams.platform_check`.
 - ``[[category]]``: ``accuracy_cap_m`` 30, ``reopen_s`` 0 (a closed incident is never reopened by a report), ``event``
   true, ``priority`` 3, ``department`` empty, no ``sla``, no ``labels``.  With ``event = false`` also ``radius_m`` and
   ``window_s`` (0).
@@ -26,7 +27,6 @@ import hashlib
 import io
 import math
 import re
-import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -36,7 +36,9 @@ import numpy as np
 from geo.datum import CRS, to_wgs84
 from geo.grid import Grid, read_grid
 from streams.messages import MESSAGE_OF_SOURCE, SOURCES
-from streams.pack_entries import Category, Device, Fault, Place, Related, Rule, Sla, SourceEntry
+from streams.pack_entries import Category, Device, Fault, Place, PlatformMapping, Related, Rule, Sla, SourceEntry
+from streams.platform_check import Catalogue, read_platforms
+from streams.platform_times import is_time_zone
 from streams.toml_tables import TomlFile, TomlTable, decode_text, shown
 
 CITY = "city.toml"
@@ -98,6 +100,7 @@ class PackParts:
     places: tuple[Place, ...]
     holidays: dict[date, str]
     version: str
+    platforms: dict[str, PlatformMapping]
 
 
 def check_pack(files: Mapping[str, bytes]) -> list[Fault]:
@@ -147,7 +150,11 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
     sources = _read_sources(city_file, known if catalogue_file.root is not None else None)
     rules = _read_rules(catalogue_file, categories, known)
     related = _read_related(catalogue_file, known)
-    for file, keys in ((city_file, ("source",)), (catalogue_file, ("category", "rule", "related"))):
+    catalogue = (
+        None if any(f.file == CATALOGUE and f.severity == "fault" for f in faults) else Catalogue(categories, rules)
+    )
+    platforms = {} if city_file.root is None else read_platforms(city_file.root, sources, catalogue)
+    for file, keys in ((city_file, ("source", "platform")), (catalogue_file, ("category", "rule", "related"))):
         if file.root is not None:
             file.root.used.update(keys)
             file.root.warn_of_unknown_keys()
@@ -168,6 +175,7 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
         places=places,
         holidays=holidays,
         version=pack_version(files),
+        platforms=platforms,
     )
     return parts, faults
 
@@ -180,7 +188,7 @@ def _read_city(file: TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
     name = root.text("name", required=True)
     code = root.text("code", required=True, pattern=_CITY_CODE)
     timezone = root.text("timezone", required=True)
-    if timezone is not None and not _is_timezone(timezone):
+    if timezone is not None and not is_time_zone(timezone):
         root.fault("timezone", f"timezone = {shown(timezone)} is not in the IANA time zone database")
     value = root.get("levels", True)
     levels: tuple[str, ...] = ()
@@ -201,15 +209,6 @@ def _read_city(file: TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
     if not root.sound or name is None or code is None or timezone is None:
         return None, levels
     return CitySettings(name, code, timezone, levels), levels
-
-
-def _is_timezone(name: str) -> bool:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        # A machine without the database knows no name at all, which says nothing about this one.
-        return not zoneinfo.available_timezones()
-    return True
 
 
 def _read_sources(file: TomlFile, known: set[str] | None) -> dict[str, SourceEntry]:

@@ -73,7 +73,7 @@ def _reason_of(name: str, value: bytes, message_type: type) -> Reason:
     if name == "time":
         return Reason.INVALID_TIME if kind == "string" or _is_whole(value) else Reason.WRONG_TYPE
     bare = _bare_types(message_type)[name]
-    if kind == "number" and float in (bare, *get_args(bare)):
+    if kind == "number" and name in number_fields(message_type):
         # Any number would do, so it is this one.
         return Reason.OUT_OF_RANGE
     try:
@@ -81,6 +81,13 @@ def _reason_of(name: str, value: bytes, message_type: type) -> Reason:
     except REFUSES:
         return Reason.WRONG_TYPE
     return Reason.OUT_OF_RANGE
+
+
+@cache
+def number_fields(message_type: type) -> frozenset[str]:
+    """The fields of a message type that hold numbers."""
+    bare_types = _bare_types(message_type)
+    return frozenset(name for name, bare in bare_types.items() if float in (bare, *get_args(bare)))
 
 
 @cache
