@@ -344,8 +344,10 @@ class _Platform:
         for name, field in self.types.items():
             if field.required and name not in given:
                 self.table.fault("fields", f"{name} is neither in fields nor in constants: {self._every} needs it")
+        missing: set[str] = set()
         for name, other in _PAIRS:
-            if name in given and other not in given:
+            if name in given and other not in given and other not in missing:
+                missing.add(other)
                 self._blame(name, mapping, f"{name} without {other}, which is neither in fields nor in constants")
         for name in mapping.codes:
             if name not in given:

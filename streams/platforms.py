@@ -215,6 +215,12 @@ def exactly(value: float, factor: float, offset: float = 0.0) -> float:
     return float(_BY_HAND.add(product, Decimal(repr(offset))))
 
 
+def undone(value: float, factor: float, offset: float = 0.0) -> float:
+    """What `exactly` makes the value of, to one part in 1e15."""
+    difference = _BY_HAND.subtract(Decimal(repr(value)), Decimal(repr(offset)))
+    return float(_BY_HAND.divide(difference, Decimal(repr(factor))))
+
+
 _BY_HAND = Context(prec=40)
 
 
