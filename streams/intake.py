@@ -142,10 +142,8 @@ class IntakePack:
             [place.accuracy_m for place in pack.places],
         )
         self.mapped: dict[tuple[str, str], _Decoder | EnvelopeReader] = {
-            (TOPIC_OF_SOURCE[mapping.source], name): (
-                PlatformReader(mapping, pack.timezone)
-                if mapping.elements is None
-                else EnvelopeReader(mapping, pack.timezone)
+            (TOPIC_OF_SOURCE[mapping.source], name): (PlatformReader if mapping.elements is None else EnvelopeReader)(
+                mapping, pack.timezone, self.terms.reading_rules.unit_of_metric
             )
             for name, mapping in pack.platforms.items()
         }

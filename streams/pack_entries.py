@@ -189,8 +189,9 @@ class PlatformMapping:
     """Fields of ours that the platform does not send, as it would say them."""
     scale: Mapping[str, float] = field(default_factory=dict)
     """By field of ours, what a number is multiplied by: 0.01 for percent."""
-    units: Mapping[str, UnitConversion] = field(default_factory=dict)
-    """By the platform's word for a unit; a word that is not there stays as it is."""
+    units: Mapping[str, tuple[UnitConversion, ...]] = field(default_factory=dict)
+    """By the platform's word for a unit, in which of ours it may be said: that of the metric's rules holds, else the
+    first.  A word that is not there stays as it is."""
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By field of ours, what the platform's codes mean; a code that is not there stays as it is, and one that means
     the empty text says nothing."""

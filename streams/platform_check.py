@@ -19,9 +19,9 @@ alarm = "alarm.code?"        # may be missing; without ? that is a dead letter
 unit = "mm"
 [platform.huaxin.scale]      # our field = what their number is multiplied by
 accuracy_m = 0.01
-[platform.huaxin.units.mm]   # their word for a unit: ours = theirs * factor + offset
-unit = "cm"
-factor = 0.1
+[platform.huaxin.units]      # their word for a unit: ours = theirs * factor + offset
+kPa = { unit = "MPa", factor = 0.001 }
+mm = [{ unit = "cm", factor = 0.1 }, { unit = "m", factor = 0.001 }]  # whichever the metric's rules are in
 [platform.huaxin.codes.alarm]  # their code = our word, "" for one that says nothing
 17 = "gas_leak"
 ```
@@ -274,26 +274,32 @@ class _Platform:
                 scale[name] = factor
         return scale
 
-    def _units(self) -> dict[str, UnitConversion]:
+    def _units(self) -> dict[str, tuple[UnitConversion, ...]]:
         table = self._inner("units")
         if table.values and "unit" not in self.types:
             self.table.fault("units", f"{self._every} has no unit")
-        units: dict[str, UnitConversion] = {}
-        for word in table.values:
-            entry = table.table(word)
-            if entry is None:
-                continue
-            self.examined.append(entry)
-            unit = entry.text("unit", required=True, pattern=_UNIT)
-            factor = _factor(entry, "factor", 1.0)
-            offset = entry.number("offset", 0.0, -math.inf, math.inf)
-            entry.warn_of_unknown_keys()
-            if unit is None or factor is None or offset is None:
-                continue
-            units[word] = UnitConversion(unit, factor, offset)
-            if self.catalogue is not None and unit not in {rule.unit for rule in self.catalogue.rules}:
-                entry.fault("unit", f"unit = {shown(unit)}: no rule is in it", "warning")
+        units: dict[str, tuple[UnitConversion, ...]] = {}
+        for word, said in table.values.items():
+            entries = list(table.tables(word)) if isinstance(said, list) else [table.table(word)]
+            conversions = [self._conversion(entry) for entry in entries if entry is not None]
+            units[word] = tuple(one for one in conversions if one is not None)
+            if not entries:
+                table.fault(word, f"{word} = [] says nothing of what it is in ours")
+            elif len({one.unit for one in units[word]}) < len(units[word]):
+                table.fault(word, f"{word} is one of our units in two ways")
         return units
+
+    def _conversion(self, table: TomlTable) -> UnitConversion | None:
+        self.examined.append(table)
+        unit = table.text("unit", required=True, pattern=_UNIT)
+        factor = _factor(table, "factor", 1.0)
+        offset = table.number("offset", 0.0, -math.inf, math.inf)
+        table.warn_of_unknown_keys()
+        if unit is None or factor is None or offset is None:
+            return None
+        if self.catalogue is not None and unit not in {rule.unit for rule in self.catalogue.rules}:
+            table.fault("unit", f"unit = {shown(unit)}: no rule is in it", "warning")
+        return UnitConversion(unit, factor, offset)
 
     def _codes(self) -> dict[str, dict[str, str]]:
         table = self._inner("codes")

@@ -108,29 +108,29 @@ class PlatformWriter:
             return [self._time_format.write(value)]
         if name in self._numbers:
             return [_short(undone(value, self._mapping.scale.get(name, 1.0)))]
-        units = {word: conversion.unit for word, conversion in self._mapping.units.items()}
-        meanings = units if name == "unit" else self._mapping.codes.get(name, {})
-        ways: list[_Way] = [word for word, meaning in meanings.items() if meaning == value]
+        if name == "unit":
+            meanings = {word: [one.unit for one in those] for word, those in self._mapping.units.items()}
+        else:
+            meanings = {code: [word] for code, word in self._mapping.codes.get(name, {}).items()}
+        ways: list[_Way] = [word for word, those in meanings.items() if value in those]
         if value not in meanings:
             ways.append(value)
         if not ways:
-            raise ValueError(f"{self._mapping.name} means {meanings[value]!r} by the {name} {value!r}")
+            raise ValueError(f"{self._mapping.name} means {' or '.join(meanings[value])} by the {name} {value!r}")
         return ways
 
     def _value(self, given: Mapping[str, Any], word: object) -> _Way:
-        conversion = self._mapping.units.get(str(word))
-        if conversion is None:
+        if word not in self._mapping.units:
             return _short(given["value"])
-        if given.get("unit") != conversion.unit:
-            raise ValueError(f"{self._mapping.name} means {conversion.unit!r} by {word!r}, the message another unit")
-        return _short(undone(given["value"], conversion.factor, conversion.offset))
+        for conversion in self._mapping.units[str(word)]:
+            if conversion.unit == given.get("unit"):
+                return _short(undone(given["value"], conversion.factor, conversion.offset))
+        raise ValueError(f"{self._mapping.name} says values in {word}, the message in {given.get('unit')}")
 
     def _require_constants(self, given: Mapping[str, Any]) -> None:
         for name in self._mapping.constants:
             always = constant_of(self._mapping, name)
-            if name == "unit" and always in self._mapping.units:
-                always = self._mapping.units[always].unit
-            if given.get(name, always) != always:
+            if given.get(name, always) != always and (name != "unit" or always not in self._mapping.units):
                 raise ValueError(f"{self._mapping.name} always means {always!r} as {name}, the message {given[name]!r}")
 
     def _in_datum(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -35,11 +35,11 @@ class PlatformReader:
     """Reads the messages of one platform as those of its source.
 
     ``platform`` of a message is the mapping's name, unless a path says it: ids need to be unique within a platform.
-    ``timezone`` is the city's, for times without an offset.
+    ``timezone`` is the city's, for times without an offset; ``unit_of_metric`` what its rules are in.
     """
 
-    def __init__(self, mapping: PlatformMapping, timezone: str) -> None:
-        self._meaning = _Meaning(mapping, timezone)
+    def __init__(self, mapping: PlatformMapping, timezone: str, unit_of_metric: Mapping[str, str]) -> None:
+        self._meaning = _Meaning(mapping, timezone, unit_of_metric)
         self._shape = _Shape(self._meaning.of_elements)
 
     def read(self, raw: bytes) -> SourceMessage | Refusal:
@@ -62,11 +62,14 @@ class PlatformReader:
 
 
 class EnvelopeReader:
-    """Reads the records of a platform that wraps its messages: ``{"header": {…}, "data": [{…}, {…}]}``."""
+    """Reads the records of a platform that wraps its messages: ``{"header": {…}, "data": [{…}, {…}]}``.
 
-    def __init__(self, mapping: PlatformMapping, timezone: str) -> None:
+    Arguments as of :class:`PlatformReader`.
+    """
+
+    def __init__(self, mapping: PlatformMapping, timezone: str, unit_of_metric: Mapping[str, str]) -> None:
         assert mapping.elements is not None
-        self._meaning = _Meaning(mapping, timezone)
+        self._meaning = _Meaning(mapping, timezone, unit_of_metric)
         self._shape = _Shape(self._meaning.of_elements)
         self._array = _Place("elements", mapping.elements)
         self._around = _Shape([*self._meaning.of_envelope, self._array], list[msgspec.Raw])
@@ -140,7 +143,7 @@ class _Field(NamedTuple):
 class _Meaning:
     """What the values of a platform mean, as its mapping says."""
 
-    def __init__(self, mapping: PlatformMapping, timezone: str) -> None:
+    def __init__(self, mapping: PlatformMapping, timezone: str, unit_of_metric: Mapping[str, str]) -> None:
         self._type = MESSAGE_OF_SOURCE[mapping.source]
         self._decoder = msgspec.json.Decoder(self._type)
         readings = {name: _reader(mapping, name, timezone) for name in self._type.__struct_fields__}
@@ -158,6 +161,7 @@ class _Meaning:
         self._same = {name: constant_of(mapping, name) for name in mapping.constants}
         self._same.setdefault("platform", mapping.name)
         self._units = mapping.units
+        self._unit_of_metric = unit_of_metric
         self._crs = mapping.crs
 
     def message(self, values: Sequence[Any]) -> SourceMessage | Refusal:
@@ -175,7 +179,9 @@ class _Meaning:
                 return Refusal(error.reason, place.shown, error.detail)
             if meant != "":
                 given[name] = f"{given[name]}-{meant}" if joins else meant
-        if self._units and (conversion := self._units.get(given.get("unit", ""))) is not None:
+        if (conversions := self._units.get(given.get("unit", ""))) is not None:
+            ours = self._unit_of_metric.get(given.get("metric", ""))
+            conversion = next((one for one in conversions if one.unit == ours), conversions[0])
             given["unit"] = conversion.unit
             if "value" in given:
                 given["value"] = exactly(given["value"], conversion.factor, conversion.offset)

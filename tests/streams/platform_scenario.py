@@ -12,6 +12,7 @@ from city_scenario import CATALOGUE_TOML, CITY_TOML, at_ms, make_pack
 from streams.messages import SourceMessage
 from streams.pack import CityPack
 from streams.platforms import EnvelopeReader, PlatformReader
+from streams.readings import ReadingRules
 from streams.refusal import Refusal
 
 NOON_MS = at_ms("12:00:00")
@@ -105,8 +106,9 @@ lat = "lat"
 RULE = '[[rule]]\nmetric = "depth"\nunit = "cm"\nabove = 15\nclear = 10\nfor_s = 0\ncategory = "other"\n'
 
 
-def pack_with(platforms: str = PLATFORMS, **keywords: Any) -> CityPack:
-    return make_pack(city=CITY_TOML + platforms, catalogue=CATALOGUE_TOML + RULE, **keywords)
+def pack_with(platforms: str = PLATFORMS, *, rules: str = RULE, **keywords: Any) -> CityPack:
+    """The small city with these platforms, and with a rule."""
+    return make_pack(city=CITY_TOML + platforms, catalogue=CATALOGUE_TOML + rules, **keywords)
 
 
 PACK = pack_with()
@@ -117,9 +119,10 @@ def read(name: str, value: Any, pack: CityPack = PACK) -> SourceMessage | Refusa
     """A message alone, or the only element of an envelope."""
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
     mapping = pack.platforms[name]
+    units = ReadingRules.from_pack(pack).unit_of_metric
     if mapping.elements is None:
-        return PlatformReader(mapping, pack.timezone).read(raw)
-    envelope = EnvelopeReader(mapping, pack.timezone).open(raw)
+        return PlatformReader(mapping, pack.timezone, units).read(raw)
+    envelope = EnvelopeReader(mapping, pack.timezone, units).open(raw)
     if isinstance(envelope, Refusal):
         return envelope
     (element,) = envelope.elements

@@ -84,7 +84,7 @@ def test_every_key_arrives_as_written():
             },
             constants={"unit": "mm"},
             scale={"accuracy_m": 0.01},
-            units={"mm": UnitConversion("cm", 0.1, 1.0)},
+            units={"mm": (UnitConversion("cm", 0.1, 1.0),)},
             codes={"metric": {"WL": "depth"}, "alarm": {"17": "cover_open", "18": "manhole", "0": ""}},
         ),
         "eyes": PlatformMapping(
@@ -128,6 +128,7 @@ def test_what_is_no_path_is_refused(text):
         FieldPath.parse(text)
 
 
+TWICE = '[platform.things.units]\nmm = [{ unit = "cm" }, { unit = "cm", factor = 0.1 }]\n[platform.eyes.x]'
 ROWS = [
     ('source = "iot"', 'source = "drone"', 0, "source = 'drone' must be one of iot, video, hotline"),
     ('source = "iot"\n', "", -1, "source is missing"),
@@ -170,6 +171,8 @@ ROWS = [
     ("factor = 0.1", "factor = 0", 0, "factor = 0 must be a number other than 0"),
     ("factor = 0.1", "factor = nan", 0, "factor = nan must be a number, finite"),
     ("offset = 1", "offset = inf", 0, "offset = inf must be a number, finite"),
+    ("[platform.things.units.mm]", "[platform.things.units]\nmm = []\n[platform.eyes.x]", 1, "mm = [] says nothing"),
+    ("[platform.things.units.mm]", TWICE, 1, "mm is one of our units in two ways"),
     ('unit = "mm"\n', "", 2, "units, and unit is neither in fields nor in constants"),
     ('alarm = "alarm?"\n', "", 8, "codes of alarm, which is neither in fields nor in constants"),
     ("codes.metric]", "codes.value]", 0, "value has no codes: it is a number"),

@@ -44,6 +44,7 @@ def mappings(draw: st.DrawFn) -> PlatformMapping:
     conversions = st.builds(
         UnitConversion, st.just("cm"), st.sampled_from([0.1, 2.54, 7.0]), st.sampled_from([0.0, -32.5])
     )
+    several = st.tuples(conversions)
     return PlatformMapping(
         name="any",
         source=source,
@@ -55,7 +56,7 @@ def mappings(draw: st.DrawFn) -> PlatformMapping:
         scale={
             name: draw(st.sampled_from([0.01, 1000.0, 1 / 3])) for name in sorted(numbers - {"value"}) if name in fields
         },
-        units=draw(st.dictionaries(words, conversions, max_size=2)) if {"unit", "value"} <= fields.keys() else {},
+        units=draw(st.dictionaries(words, several, max_size=2)) if {"unit", "value"} <= fields.keys() else {},
         codes={
             name: draw(st.dictionaries(words, words, max_size=3))
             for name in fields
@@ -146,9 +147,9 @@ def test_several_messages_are_one_array_or_one_envelope():
     ("name", "message", "words"),
     [
         ("eyes", {key: value for key, value in SEEN.items() if key != "confidence"}, "always says confidence, at sure"),
-        ("things", ALARM | {"alarm": "17"}, "means 'cover_open' by the alarm '17'"),
+        ("things", ALARM | {"alarm": "17"}, "means cover_open by the alarm '17'"),
         ("counts", READING | {"metric": "noise"}, "always means 'depth' as metric, the message 'noise'"),
-        ("counts", READING | {"unit": "m"}, "means 'cm' by 'mm', the message another unit"),
+        ("counts", READING | {"unit": "m"}, "says values in mm, the message in m"),
     ],
 )
 def test_what_a_platform_cannot_say_is_an_error(name, message, words):

@@ -10,7 +10,7 @@ import pytest
 from city_scenario import KEY
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from platform_scenario import NOON_MS, PACK, PLATFORMS, fields_of, pack_with, read
+from platform_scenario import NOON_MS, PACK, PLATFORMS, RULE, fields_of, pack_with, read
 
 from streams.intake import Intake, IntakeBatch, IntakeLimits, SourceRecord
 from streams.messages import SOURCES, platform_topic
@@ -55,6 +55,17 @@ def test_an_element_of_an_envelope_has_what_stands_around_it():
         "id": "v1", "platform": "eyes", "time": NOON_MS, "camera_id": "cam-1", "event_type": "manhole_open",
         "confidence": 0.87, "lon": 0.001, "lat": 0.002, "crs": "bd09", "snapshot_url": "a.jpg",
     }  # fmt: skip
+
+
+def test_one_word_for_a_unit_is_read_in_what_the_metrics_rules_are_in():
+    """Millimetres of water on a road are centimetres, those of a sewer metres; of what has no rule the first."""
+    rules = RULE + RULE.replace("depth", "sewer").replace('"cm"', '"m"')
+    mm = 'mm = [{ unit = "cm", factor = 0.1 }, { unit = "m", factor = 0.001 }]'
+    pack = pack_with(PLATFORMS.replace('mm = { unit = "cm", factor = 0.1 }', mm), rules=rules)
+    record = changed(READING, "data.unit", "mm")
+    for metric, value, unit in (("WL", 0.3, "cm"), ("sewer", 0.003, "m"), ("else", 0.3, "cm")):
+        message = fields_of(read("things", changed(record, "data.item", metric), pack))
+        assert (message["value"], message["unit"]) == (value, unit)
 
 
 def test_an_id_may_be_made_of_several_values_and_constants_are_as_the_platform_would_say_them():
@@ -424,7 +435,7 @@ def test_the_shape_is_only_a_shortcut(name, data):
     """Whatever is read by the typed decode is what the look field by field finds."""
     raw = data.draw(almost(name))
     mapping = PACK.platforms[name]
-    reader = PlatformReader(mapping, "UTC") if mapping.elements is None else EnvelopeReader(mapping, "UTC")
+    reader = PlatformReader(mapping, "UTC", {}) if mapping.elements is None else EnvelopeReader(mapping, "UTC", {})
     shape = reader._shape if isinstance(reader, PlatformReader) else reader._around
     quick, slow = shape.read(raw), shape._look(raw)
     assert (quick if isinstance(quick, Refusal) else list(quick)) == slow
