@@ -39,7 +39,6 @@ from streams.messages import (
     Reason,
     SourceMessage,
     VideoMessage,
-    platform_topic,
     source_of,
 )
 from streams.pack import CityPack, SourceEntry
@@ -182,7 +181,7 @@ class Intake:
     @property
     def topics(self) -> list[str]:
         """Every topic that can be taken: the sources', the platforms' own, and `dispatch.feedback`."""
-        return [*self._native, *(platform_topic(SOURCE_OF_TOPIC[topic], name) for topic, name in self._mapped)]
+        return [*self._native, *self.pack.platform_topics]
 
     def take(self, records: Sequence[SourceRecord]) -> IntakeBatch:
         """Every element of the records, as a report, feedback, a dead letter or a quiet reading, in stream order."""

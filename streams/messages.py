@@ -6,6 +6,7 @@ here or nowhere.  Unknown extra fields are ignored (the msgspec default), so a g
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -43,6 +44,11 @@ def source_of(topic: str) -> str | None:
 def platform_topic(source: str, platform: str) -> str:
     """The own topic of a platform of a source: `iot.readings.huaxin`."""
     return f"{TOPIC_OF_SOURCE[source]}.{platform}"
+
+
+def platform_named(headers: Iterable[tuple[str, bytes]]) -> str | None:
+    """The platform that a record's headers name; None if they name none."""
+    return next((data.decode(errors="replace") for name, data in headers if name == "platform"), None)
 
 
 REPORTS = "reports"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from streams.messages import SOURCE_OF_TOPIC, TOPIC_OF_SOURCE
+from streams.messages import SOURCE_OF_TOPIC, TOPIC_OF_SOURCE, platform_named
 from streams.pack_entries import PlatformMapping
 from streams.platform_times import TimeFormat
 from streams.recording import RecordedMessage
@@ -78,7 +78,7 @@ def record_times(pack: CityPack) -> dict[tuple[str, str], RecordTimes]:
 
 def platform_of(message: RecordedMessage) -> tuple[str, str] | None:
     """The source's topic, and the platform that a record names by its header or its topic; None if by neither."""
-    named = next((data.decode(errors="replace") for name, data in message.headers if name == "platform"), None)
+    named = platform_named(message.headers)
     if message.topic in SOURCE_OF_TOPIC:
         return None if named is None else (message.topic, named)
     topic, _, name = message.topic.rpartition(".")

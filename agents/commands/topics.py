@@ -20,7 +20,6 @@ from sinks.topics import (
     differences,
     topic_table,
 )
-from streams.messages import platform_topic
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -100,9 +99,8 @@ def check(brokers: str, replication: int | None, as_json: bool, **wanted: Any) -
 
 
 def _specs(prefix: str, partitions: int, shards: int, keep_old: bool, city: Path | None) -> tuple[TopicSpec, ...]:
-    platforms = () if city is None else load_city(city).platforms.values()
-    own = [platform_topic(platform.source, platform.name) for platform in platforms]
-    return topic_table(prefix, partitions=partitions, shards=shards, keep_old=keep_old, platforms=own)
+    platforms = () if city is None else load_city(city).platform_topics
+    return topic_table(prefix, partitions=partitions, shards=shards, keep_old=keep_old, platforms=platforms)
 
 
 def _with_administration(
