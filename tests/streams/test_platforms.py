@@ -430,10 +430,17 @@ def test_alone_or_in_an_array_a_platforms_message_fares_the_same(name, data):
         assert columns_of(batch.reports) == columns_of(alone.reports)
 
 
+def is_utf8(raw: bytes) -> bool:
+    return raw.decode(errors="ignore").encode() == raw
+
+
 @given(st.sampled_from(list(GOOD)), st.data())
 def test_the_shape_is_only_a_shortcut(name, data):
-    """Whatever is read by the typed decode is what the look field by field finds."""
-    raw = data.draw(almost(name))
+    """Whatever is read by the typed decode is what the look field by field finds.
+
+    What is not UTF-8 where nobody looks, the one skips as it does in messages of ours, and the other cannot.
+    """
+    raw = data.draw(almost(name).filter(is_utf8))
     mapping = PACK.platforms[name]
     reader = PlatformReader(mapping, "UTC", {}) if mapping.elements is None else EnvelopeReader(mapping, "UTC", {})
     shape = reader._shape if isinstance(reader, PlatformReader) else reader._around
