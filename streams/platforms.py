@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -217,14 +218,20 @@ def exactly(value: float, factor: float, offset: float = 0.0) -> float:
     >>> exactly(150, 0.1), 150 * 0.1
     (15.0, 15.000000000000002)
     """
-    product = _BY_HAND.multiply(Decimal(repr(value)), Decimal(repr(factor)))
-    return float(_BY_HAND.add(product, Decimal(repr(offset))))
+    product = _BY_HAND.multiply(Decimal(repr(value)), _decimal(factor))
+    return float(_BY_HAND.add(product, _decimal(offset)))
 
 
 def undone(value: float, factor: float, offset: float = 0.0) -> float:
     """What `exactly` makes the value of, to one part in 1e15."""
-    difference = _BY_HAND.subtract(Decimal(repr(value)), Decimal(repr(offset)))
-    return float(_BY_HAND.divide(difference, Decimal(repr(factor))))
+    difference = _BY_HAND.subtract(Decimal(repr(value)), _decimal(offset))
+    return float(_BY_HAND.divide(difference, _decimal(factor)))
+
+
+@lru_cache(maxsize=1000)
+def _decimal(number: float) -> Decimal:
+    """A number of a pack as it was written there."""
+    return Decimal(repr(number))
 
 
 _BY_HAND = Context(prec=40)
@@ -397,10 +404,15 @@ _NULL = msgspec.Raw(b"null")
 def _struct_of(tree: Mapping[str, Any]) -> type[msgspec.Struct]:
     """A type with a field for each key, all optional; ``tree`` has the type of a value, or the tree inside."""
     names = {f"f{number}": key for number, key in enumerate(tree)}
-    types = [_struct_of(inside) if isinstance(inside, dict) else inside for inside in tree.values()]
-    return msgspec.defstruct(
-        "Part", [(name, kind | None, None) for name, kind in zip(names, types, strict=True)], rename=names, gc=False
-    )
+    fields: list[tuple[str, Any, Any]] = []
+    for name, inside in zip(names, tree.values(), strict=True):
+        if isinstance(inside, dict):
+            made = _struct_of(inside)
+            # One that has nothing where there is none, so that only null breaks the chain of attributes.
+            fields.append((name, made | None, made()))
+        else:
+            fields.append((name, inside | None, None))
+    return msgspec.defstruct("Part", fields, rename=names, frozen=True, gc=False)
 
 
 def _attribute(tree: Mapping[str, Any], keys: Sequence[str]) -> str:

@@ -18,9 +18,12 @@ AT_MS = 1780273800000
 
 
 def test_a_worker_reads_a_platforms_own_topic_and_the_header_and_does_not_need_every_topic(
-    broker: Broker, topic_prefix: str, tmp_path: Path
+    kafka: Broker, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The same alarm natively and on the platform's topic counts once; the other platform's topic is missing."""
+    """The same alarm natively and on the platform's topic counts once; the other platform's topic is missing.
+
+    On a Kafka that makes no topic by itself; the embedded broker would.
+    """
     pack = load_pack(SAMPLE)
     alarm = {"id": "a1", "time": AT_MS, "device_id": "IOT-RQ-0001", "alarm": "gas_leak"}
     seen = {
@@ -38,10 +41,10 @@ def test_a_worker_reads_a_platforms_own_topic_and_the_header_and_does_not_need_e
             headers=[("traceparent", b"00"), ("platform", b"tingshi")],
         ),
     ]
-    with service(broker, topic_prefix, SAMPLE, tmp_path) as running:
-        broker.create_topic(topic_prefix + tingwu.topic, 2, None)
+    with service(kafka, topic_prefix, SAMPLE, tmp_path) as running:
+        kafka.create_topic(topic_prefix + tingwu.topic, 2, None)
         running.start()
-        produce_recording(messages, broker.bootstrap, topic_prefix)
+        produce_recording(messages, kafka.bootstrap, topic_prefix)
         until(lambda: running.total("citybrain_messages_total") < len(messages), "all are read")
         until(
             lambda: running.total("citybrain_rows_written_total") < 6, "two incidents, three assignments, a dead letter"
