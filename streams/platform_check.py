@@ -149,8 +149,8 @@ class _Platform:
             time_format=time_format,
             time_zone=time_zone,
             fields=fields,
-            constants=self._constants(fields),
-            scale=self._scale(fields),
+            constants=self._constants(),
+            scale=self._scale(),
             units=self._units(),
             codes=self._codes(),
         )
@@ -206,7 +206,8 @@ class _Platform:
                     table.fault(name, f"{name} = {shown(path.text)}: there is no envelope without elements")
                 if path.may_be_missing and self.types[name].required:
                     table.fault(name, f"{name} = {shown(path.text + '?')} must not end in ?: {self._every} needs it")
-            fields[name] = tuple(paths)
+            if len(paths) == len(texts):
+                fields[name] = tuple(paths)
         if table.sound and all(path.in_envelope for path in fields.get("id", ())) and "id" in fields:
             table.fault("id", "all messages of an envelope would have one id: part of it must be in the element")
         if table.sound:
@@ -241,7 +242,7 @@ class _Platform:
             if path.steps == its.steps and (is_all_of_an_id or {one, other} == {"lon", "lat"}):
                 table.fault(other, f"{one} and {other} are both read from {its}")
 
-    def _constants(self, fields: Mapping[str, Sequence[FieldPath]]) -> dict[str, str | float]:
+    def _constants(self) -> dict[str, str | float]:
         table = self._inner("constants")
         constants: dict[str, str | float] = {}
         for name, value in table.values.items():
@@ -249,15 +250,15 @@ class _Platform:
                 continue
             if name in _NOT_CONSTANT:
                 table.fault(name, f"{name} cannot be a constant: {_NOT_CONSTANT[name]}")
-            elif name in fields:
-                table.fault(name, f"{name} is both a constant and read from {fields[name][0]}")
+            elif name in self.inner["fields"].values:
+                table.fault(name, f"{name} is both a constant and read from a path")
             elif isinstance(value, bool) or not isinstance(value, str | int | float):
                 table.fault(name, f"{name} = {shown(value)} must be a text or a number")
             else:
                 constants[name] = value
         return constants
 
-    def _scale(self, fields: Mapping[str, Sequence[FieldPath]]) -> dict[str, float]:
+    def _scale(self) -> dict[str, float]:
         table = self._inner("scale")
         scale: dict[str, float] = {}
         for name in table.values:
@@ -268,7 +269,7 @@ class _Platform:
                 table.fault(name, f"{name} is no number; those of {self._every} are {', '.join(sorted(self.numbers))}")
             elif name == "value":
                 table.fault(name, "value is converted by its unit: write [units], and constants.unit if none is sent")
-            elif name not in fields:
+            elif name not in self.inner["fields"].values:
                 table.fault(name, f"{name} is scaled and not read from anywhere")
             elif factor is not None:
                 scale[name] = factor

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from city_scenario import CATALOGUE_TOML, CITY_TOML, make_pack
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from platform_scenario import PLATFORMS, RULE
 
+from streams.intake import Intake, SourceRecord
 from streams.pack import PackError, parse_pack
 from streams.pack_check import check_pack
 from streams.pack_entries import Fault, FieldPath, PlatformMapping, UnitConversion
@@ -61,9 +64,13 @@ FIRST = HEAD.count("\n") + 1
 """The line of the text above on which the platforms begin."""
 
 
+def files_of(platforms: str, city: str = HEAD) -> dict[str, bytes]:
+    texts = {"city.toml": city + platforms, "grid.geojson": GRID, "catalogue.toml": CATALOGUE_TOML + RULE}
+    return {name: text.encode() for name, text in texts.items()}
+
+
 def faults_of(platforms: str, *, city: str = HEAD) -> list[Fault]:
-    files = {"city.toml": city + platforms, "grid.geojson": GRID, "catalogue.toml": CATALOGUE_TOML + RULE}
-    return check_pack({name: text.encode() for name, text in files.items()})
+    return check_pack(files_of(platforms, city))
 
 
 def test_every_key_arrives_as_written():
@@ -158,7 +165,7 @@ ROWS = [
     ('unit = "mm"', 'unti = "mm"', 0, "unti is no field of a message of iot"),
     ('unit = "mm"', "unit = true", 0, "unit = True must be a text or a number"),
     ('unit = "mm"', 'unit = "mm"\nid = "x"', 1, "id cannot be a constant: every message would be"),
-    ('unit = "mm"', 'unit = "mm"\nlon = 7', 1, "lon is both a constant and read from gps[0]"),
+    ('unit = "mm"', 'unit = "mm"\nlon = 7', 1, "lon is both a constant and read from a path"),
     ('unit = "mm"', 'unit = "mm"\nstate = "on"', 1, "state = 'on' must be one of raised, cleared"),
     ('unit = "mm"', f'unit = "mm"\nasset_id = "{"x" * 65}"', 1, "Expected `str` of length <= 64"),
     ('unit = "mm"', f'unit = "mm"\nlat_ = "{"x" * 65}"', 1, "lat_ is no field of a message of iot"),
@@ -248,12 +255,8 @@ def test_an_unknown_label_is_a_warning_where_the_source_takes_any():
 
 
 def test_a_broken_catalogue_is_not_blamed_on_the_platforms():
-    files = {
-        "city.toml": HEAD + TWO,
-        "grid.geojson": GRID,
-        "catalogue.toml": CATALOGUE_TOML.replace("radius_m = 40\n", ""),
-    }
-    faults = check_pack({name: text.encode() for name, text in files.items()})
+    broken = {"catalogue.toml": CATALOGUE_TOML.replace("radius_m = 40\n", "").encode()}
+    faults = check_pack({**files_of(TWO), **broken})
     assert [fault.file for fault in faults] == ["catalogue.toml"]
 
 
@@ -263,10 +266,31 @@ def test_a_broken_catalogue_is_not_blamed_on_the_platforms():
 def test_what_is_no_table_is_one_fault(platform):
     assert len(faults_of(platform + "\n")) == 1
     with pytest.raises(PackError):
-        parse_pack(
-            {
-                "city.toml": (HEAD + platform).encode(),
-                "grid.geojson": GRID.encode(),
-                "catalogue.toml": CATALOGUE_TOML.encode(),
-            }
-        )
+        parse_pack(files_of(platform + "\n"))
+
+
+ODD_VALUES = (
+    '5', '0', "nan", "true", '""', '"x"', '"a[0].b?"', '"^a"', '"unix_s"', "[]", "[1]", '["a"]', "{}", "[{}]",
+    "{ unit = 5 }", '[{ unit = "cm" }]', "1979-05-27", "unquoted",
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_no_lines_whatever_break_the_check(data):
+    """Lines taken out, doubled, moved or with another value: the answer is a list of faults, or a pack that reads."""
+    lines = TWO.split("\n")
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        change = data.draw(st.sampled_from(["value", "value", "value", "out", "in"]))
+        if change == "value":
+            lines[at] = f"{lines[at].split(' = ')[0]} = {data.draw(st.sampled_from(ODD_VALUES))}"
+        elif change == "out" and len(lines) > 1:
+            del lines[at]
+        else:
+            lines.insert(at, data.draw(st.sampled_from(lines)))
+    faults = faults_of("\n".join(lines))
+    assert all(fault.file == "city.toml" and fault.line for fault in faults)
+    if not any(fault.severity == "fault" for fault in faults):
+        pack = parse_pack(files_of("\n".join(lines)))
+        Intake(pack, b"key").take([SourceRecord(topic, 0, 0, 0, None, b"{}") for topic in pack.platform_topics])
