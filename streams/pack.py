@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from geo.grid import Grid
+from streams.messages import platform_topic
 from streams.pack_check import PACK_FILES, examine_pack
 from streams.pack_entries import (
     Category,
@@ -88,6 +89,11 @@ class CityPack:
     platforms: Mapping[str, PlatformMapping] = field(default_factory=dict)
     """Platforms that name their fields their own way."""
 
+    @property
+    def platform_topics(self) -> list[str]:
+        """The own topics of its platforms, without prefix."""
+        return [platform_topic(mapping.source, name) for name, mapping in self.platforms.items()]
+
     @cached_property
     def _index_of_code(self) -> dict[str, int]:
         return {category.code: index for index, category in enumerate(self.categories)}
@@ -163,6 +169,7 @@ def parse_pack(files: Mapping[str, bytes]) -> CityPack:
         holidays=parts.holidays,
         version=parts.version,
         warnings=tuple(faults),
+        platforms=parts.platforms,
     )
 
 

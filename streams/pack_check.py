@@ -8,6 +8,7 @@ What a file may leave out, and what holds then:
 - ``[source.<name>]``: the whole entry (``accuracy_m`` 50, ``crs`` wgs84) or any key of it; ``fallback_category`` none;
   ``confidence`` none; ``witness`` the source's own reporter (``device_id``, ``camera_id``, ``caller``, ``worker_id``),
   ``"none"`` for a source without one.
+- ``[platform.<name>]``: see :mod:`streams.platform_check`.
 - ``[[category]]``: ``accuracy_cap_m`` 30, ``reopen_s`` 0 (a closed incident is never reopened by a report), ``event``
   true, ``priority`` 3, ``department`` empty, no ``sla``, no ``labels``.  With ``event = false`` also ``radius_m`` and
   ``window_s`` (0).
@@ -33,8 +34,6 @@ import hashlib
 import io
 import math
 import re
-import tomllib
-import zoneinfo
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +48,10 @@ from geo.gazetteer import MAX_NAMES
 from geo.grid import Grid, read_grid
 from geo.place_names import is_findable, normalised
 from streams.messages import MESSAGE_OF_SOURCE, SOURCES
-from streams.pack_entries import Category, Device, Fault, Places, Related, Rule, Sla, SourceEntry
-from streams.toml_lines import TomlLines
+from streams.pack_entries import Category, Device, Fault, Places, PlatformMapping, Related, Rule, Sla, SourceEntry
+from streams.platform_check import Catalogue, read_platforms
+from streams.platform_times import is_time_zone
+from streams.toml_tables import TomlFile, TomlTable, decode_text, shown
 
 CITY = "city.toml"
 GRID = "grid.geojson"
@@ -115,6 +116,7 @@ class PackParts:
     places: Places
     holidays: dict[date, str]
     version: str
+    platforms: dict[str, PlatformMapping]
 
 
 def check_pack(files: Mapping[str, bytes]) -> list[Fault]:
@@ -151,8 +153,8 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
     for name in REQUIRED_FILES:
         if name not in files:
             faults.append(Fault(name, None, "this file is missing; every pack needs it"))
-    city_file = _TomlFile(CITY, files, faults)
-    catalogue_file = _TomlFile(CATALOGUE, files, faults)
+    city_file = TomlFile(CITY, files, faults)
+    catalogue_file = TomlFile(CATALOGUE, files, faults)
     city, levels = _read_city(city_file)
     grid: Grid | None = None
     layers: dict[str, Grid] = {}
@@ -165,7 +167,11 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
     sources = _read_sources(city_file, known if catalogue_file.root is not None else None)
     rules = _read_rules(catalogue_file, categories, known)
     related = _read_related(catalogue_file, known)
-    for file, keys in ((city_file, ("source",)), (catalogue_file, ("category", "rule", "related"))):
+    catalogue = (
+        None if any(f.file == CATALOGUE and f.severity == "fault" for f in faults) else Catalogue(categories, rules)
+    )
+    platforms = {} if city_file.root is None else read_platforms(city_file.root, sources, catalogue)
+    for file, keys in ((city_file, ("source", "platform")), (catalogue_file, ("category", "rule", "related"))):
         if file.root is not None:
             file.root.used.update(keys)
             file.root.warn_of_unknown_keys()
@@ -187,163 +193,12 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
         places=places,
         holidays=holidays,
         version=pack_version(files),
+        platforms=platforms,
     )
     return parts, faults
 
 
-# ---------------------------------------------------------------------------------------------------------- TOML
-
-
-class _Table:
-    """One TOML table under examination: every getter names key, value and legal range where they disagree."""
-
-    def __init__(self, file: _TomlFile, path: tuple[str | int, ...], values: Mapping[str, Any]) -> None:
-        self.file = file
-        self.path = path
-        self.values = values
-        self.used: set[str] = set()
-        self.sound = True
-
-    def fault(self, key: str | None, message: str, severity: str = "fault") -> None:
-        path = self.path if key is None else (*self.path, key)
-        self.file.faults.append(Fault(self.file.name, self.file.lines.line(path), message, severity))
-        if severity == "fault":
-            self.sound = False
-
-    def _get(self, key: str, required: bool) -> Any:
-        self.used.add(key)
-        if key not in self.values and required:
-            self.fault(key, f"{key} is missing")
-        return self.values.get(key)
-
-    def text(
-        self, key: str, default: str | None = None, *, pattern: re.Pattern[str] | None = None, required: bool = False
-    ) -> str | None:
-        value = self._get(key, required)
-        if value is None:
-            return default
-        if not isinstance(value, str) or not value.strip():
-            self.fault(key, f"{key} = {_shown(value)} must be a non-empty string")
-            return default
-        if pattern is not None and not pattern.fullmatch(value):
-            self.fault(key, f"{key} = {_shown(value)} must match {pattern.pattern}")
-            return default
-        return value
-
-    def choice(self, key: str, default: str | None, legal: Sequence[str], *, required: bool = False) -> str | None:
-        value = self._get(key, required)
-        if value is None:
-            return default
-        if value not in legal:
-            self.fault(key, f"{key} = {_shown(value)} must be one of {', '.join(legal)}")
-            return default
-        return str(value)
-
-    def number(
-        self,
-        key: str,
-        default: float | None,
-        low: float,
-        high: float,
-        *,
-        above_low: bool = False,
-        required: bool = False,
-    ) -> float | None:
-        value = self._get(key, required)
-        if value is None:
-            return default
-        sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not sound or not low <= value <= high or (above_low and value == low):
-            legal = "finite" if math.isinf(low) else f"{'above' if above_low else 'from'} {low:g} to {high:g}"
-            self.fault(key, f"{key} = {_shown(value)} must be a number, {legal}")
-            return default
-        return float(value)
-
-    def whole(self, key: str, default: int, low: int, high: int) -> int:
-        value = self._get(key, False)
-        if value is None:
-            return default
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self.fault(key, f"{key} = {_shown(value)} must be a whole number from {low} to {high}")
-            return default
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self._get(key, False)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            self.fault(key, f"{key} = {_shown(value)} must be true or false")
-            return default
-        return value
-
-    def table(self, key: str) -> _Table | None:
-        value = self._get(key, False)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            self.fault(key, f"{key} = {_shown(value)} must be a table")
-            return None
-        return _Table(self.file, (*self.path, key), value)
-
-    def tables(self, key: str) -> Iterator[_Table]:
-        value = self._get(key, False)
-        if value is None:
-            return
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self.fault(key, f"{key} must be written as [[{key}]] tables")
-            return
-        for i, item in enumerate(value):
-            yield _Table(self.file, (*self.path, key, i), item)
-
-    def warn_of_unknown_keys(self) -> None:
-        for key in self.values:
-            if key not in self.used:
-                self.fault(key, f"{key} is not a key that is known here; it has no effect", "warning")
-
-
-class _TomlFile:
-    """A TOML file of the pack; `root` is None where it is missing or is no TOML."""
-
-    def __init__(self, name: str, files: Mapping[str, bytes], faults: list[Fault]) -> None:
-        self.name = name
-        self.faults = faults
-        self.root: _Table | None = None
-        self.lines = TomlLines("")
-        if name not in files:
-            return
-        text = _decode(name, files[name], faults)
-        if text is None:
-            return
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            at = re.search(r"\(at line (\d+)", str(error))
-            line = int(at[1]) if at else text.count("\n") + 1
-            faults.append(Fault(name, line, f"invalid TOML: {re.sub(r' [(]at .*[)]$', '', str(error))}"))
-            return
-        except RecursionError:
-            faults.append(Fault(name, None, "invalid TOML: nested too deeply"))
-            return
-        self.lines = TomlLines(text)
-        self.root = _Table(self, (), values)
-
-
-def _decode(name: str, data: bytes, faults: list[Fault]) -> str | None:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        faults.append(Fault(name, line, f"not UTF-8: byte 0x{data[error.start]:02x}"))
-        return None
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _read_city(file: _TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
+def _read_city(file: TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
     """The head of city.toml, None if it has a fault, and its levels, which the grid can be read with even so."""
     root = file.root
     if root is None:
@@ -351,15 +206,15 @@ def _read_city(file: _TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
     name = root.text("name", required=True)
     code = root.text("code", required=True, pattern=_CITY_CODE)
     timezone = root.text("timezone", required=True)
-    if timezone is not None and not _is_timezone(timezone):
-        root.fault("timezone", f"timezone = {_shown(timezone)} is not in the IANA time zone database")
-    value = root._get("levels", True)
+    if timezone is not None and not is_time_zone(timezone):
+        root.fault("timezone", f"timezone = {shown(timezone)} is not in the IANA time zone database")
+    value = root.get("levels", True)
     levels: tuple[str, ...] = ()
     if value is not None:
         if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
-            root.fault("levels", f"levels = {_shown(value)} must be a list of names, outermost first")
+            root.fault("levels", f"levels = {shown(value)} must be a list of names, outermost first")
         elif len(set(value)) < len(value):
-            root.fault("levels", f"levels = {_shown(value)} names a level twice")
+            root.fault("levels", f"levels = {shown(value)} names a level twice")
         else:
             for level in sorted(set(value) - set(LEVELS)):
                 message = f"level {level!r} is not one of {', '.join(LEVELS)}: outputs have no column for it"
@@ -368,22 +223,13 @@ def _read_city(file: _TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
             if standard == sorted(standard, key=LEVELS.index):
                 levels = tuple(value)
             else:
-                root.fault("levels", f"levels = {_shown(value)} must go from outermost to innermost")
+                root.fault("levels", f"levels = {shown(value)} must go from outermost to innermost")
     if not root.sound or name is None or code is None or timezone is None:
         return None, levels
     return CitySettings(name, code, timezone, levels), levels
 
 
-def _is_timezone(name: str) -> bool:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        # A machine without the database knows no name at all, which says nothing about this one.
-        return not zoneinfo.available_timezones()
-    return True
-
-
-def _read_sources(file: _TomlFile, known: set[str] | None) -> dict[str, SourceEntry]:
+def _read_sources(file: TomlFile, known: set[str] | None) -> dict[str, SourceEntry]:
     sources = {name: SourceEntry(name, witness=DEFAULT_WITNESS[name]) for name in SOURCES}
     tables = None if file.root is None else file.root.table("source")
     if tables is None:
@@ -412,14 +258,14 @@ def _read_sources(file: _TomlFile, known: set[str] | None) -> dict[str, SourceEn
     return sources
 
 
-def _category_codes(file: _TomlFile) -> set[str]:
+def _category_codes(file: TomlFile) -> set[str]:
     items = [] if file.root is None else file.root.values.get("category")
     if not isinstance(items, list):
         return set()
     return {item["code"] for item in items if isinstance(item, dict) and isinstance(item.get("code"), str)}
 
 
-def _read_categories(file: _TomlFile) -> list[Category]:
+def _read_categories(file: TomlFile) -> list[Category]:
     """Read the catalogue; a category with a fault is left out, so that the rest can still be checked."""
     if file.root is None:
         return []
@@ -474,7 +320,7 @@ def _read_categories(file: _TomlFile) -> list[Category]:
     return categories
 
 
-def _read_sla(category: _Table) -> Sla | None:
+def _read_sla(category: TomlTable) -> Sla | None:
     table = category.table("sla")
     if table is None:
         return None
@@ -488,7 +334,7 @@ def _read_sla(category: _Table) -> Sla | None:
 
 
 def _read_labels(
-    category: _Table, code: str | None, codes: set[str], owner_of_label: dict[tuple[str, str], str]
+    category: TomlTable, code: str | None, codes: set[str], owner_of_label: dict[tuple[str, str], str]
 ) -> dict[str, tuple[str, ...]]:
     table = category.table("labels")
     if table is None:
@@ -500,7 +346,7 @@ def _read_labels(
             continue
         if not isinstance(labels, list) or not all(isinstance(v, str) and 1 <= len(v) <= 128 for v in labels):
             table.fault(
-                source, f"labels of {source} = {_shown(labels)} must be a list of strings of 1 to 128 characters"
+                source, f"labels of {source} = {shown(labels)} must be a list of strings of 1 to 128 characters"
             )
             continue
         for label in labels:
@@ -516,7 +362,7 @@ def _read_labels(
     return found
 
 
-def _read_rules(file: _TomlFile, categories: Sequence[Category], known: set[str]) -> tuple[Rule, ...]:
+def _read_rules(file: TomlFile, categories: Sequence[Category], known: set[str]) -> tuple[Rule, ...]:
     if file.root is None:
         return ()
     rules: list[Rule] = []
@@ -570,7 +416,7 @@ def _read_rules(file: _TomlFile, categories: Sequence[Category], known: set[str]
     return tuple(rules)
 
 
-def _read_related(file: _TomlFile, known: set[str]) -> tuple[Related, ...]:
+def _read_related(file: TomlFile, known: set[str]) -> tuple[Related, ...]:
     if file.root is None:
         return ()
     related: list[Related] = []
@@ -618,7 +464,7 @@ class _Row:
     def text(self, key: str, longest: int) -> str:
         value = self.values[key]
         if not 1 <= len(value) <= longest:
-            self.fault(f"{key} = {_shown(value)} must have 1 to {longest} characters")
+            self.fault(f"{key} = {shown(value)} must have 1 to {longest} characters")
         return value
 
     def number(self, key: str, low: float, high: float, *, required: bool = False) -> float | None:
@@ -630,14 +476,14 @@ class _Row:
         except ValueError:
             number = math.nan
         if not low <= number <= high:
-            self.fault(f"{key} = {_shown(value)} must be a number from {low:g} to {high:g}")
+            self.fault(f"{key} = {shown(value)} must be a number from {low:g} to {high:g}")
             return None
         return number
 
     def crs(self, default: str) -> str:
         value = self.values["crs"] or default
         if value not in CRS:
-            self.fault(f"crs = {_shown(value)} must be one of {', '.join(CRS)}")
+            self.fault(f"crs = {shown(value)} must be one of {', '.join(CRS)}")
         return value
 
 
@@ -647,7 +493,7 @@ def _read_rows(
     """Each record of a CSV file as a row with all `columns`; the first `required` must be in the header."""
     if name not in files:
         return
-    text = _decode(name, files[name], faults)
+    text = decode_text(name, files[name], faults)
     if text is None:
         return
     reader = csv.reader(_without_comments(text), strict=True)
@@ -844,11 +690,11 @@ def _read_holidays(files: Mapping[str, bytes], faults: list[Fault]) -> dict[date
     for row in _read_rows(HOLIDAYS, HOLIDAY_COLUMNS, 2, files, faults):
         day, kind = row.values["date"], row.values["kind"]
         if kind not in HOLIDAY_KINDS:
-            row.fault(f"kind = {_shown(kind)} must be one of {', '.join(HOLIDAY_KINDS)}")
+            row.fault(f"kind = {shown(kind)} must be one of {', '.join(HOLIDAY_KINDS)}")
         try:
             key = date.fromisoformat(day)
         except ValueError:
-            row.fault(f"date = {_shown(day)} must be a day as 2026-10-01")
+            row.fault(f"date = {shown(day)} must be a day as 2026-10-01")
             continue
         if key in holidays:
             row.fault(f"date {day} is there twice")

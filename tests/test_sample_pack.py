@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,9 @@ from packs import make_sample
 from streams.intake import IntakePack
 from streams.pack import CityPack, load_pack, read_pack_files
 from streams.pack_check import check_pack
+from streams.readings import ReadingRules
+from streams.recording import RecordedMessage
+from streams.replay import Replay
 
 FOLDER = Path(make_sample.__file__).parent / "sample"
 
@@ -138,3 +143,32 @@ def test_names_that_two_places_share_are_told_apart_by_county_or_street(pack):
         placed = gazetteer.place(said, "")
         (cell,) = pack.grid.locate([placed.lon], [placed.lat])
         assert pack.grid.codes[cell].startswith(code)
+
+
+def test_the_examples_of_the_platforms_in_the_packs_own_comments_are_taken(pack):
+    """What a reader of city.toml sees there is what these platforms send: a reading of 15.3 cm of water, and a fire."""
+    comments = re.findall(r"^#   (.*)\n#  +(.*)$", make_sample.PLATFORMS_TOML, re.MULTILINE)
+    gauge, camera = [json.loads("".join(lines)) for lines in comments]
+    readings = [
+        gauge | {"alarm": {"code": 0}, "msgId": n, "head": gauge["head"] | {"ts": 1780273800 + 60 * n}}
+        for n in range(3)
+    ]
+    city = Replay(pack, b"any key")
+    records = [
+        RecordedMessage("iot.readings.tingwu", json.dumps([gauge, *readings]).encode()),
+        RecordedMessage("video.events", json.dumps(camera).encode(), headers=[("platform", b"tingshi")]),
+    ]
+    _, dead_letters = city.take(records)
+    assert dead_letters == []
+    # The alarm, and the reading that has been over 15 cm for two minutes then.
+    assert {(one.category, tuple(one.sources.items())) for one in city.incidents()} == {
+        ("90001", (("iot", 2),)),
+        ("90007", (("video", 1),)),
+    }
+
+
+def test_the_platforms_units_lead_to_those_of_the_rules(pack):
+    unit_of_metric = ReadingRules.from_pack(pack).unit_of_metric
+    mapping = pack.platforms["tingwu"]
+    assert set(mapping.codes["metric"].values()) == set(unit_of_metric)
+    assert {one.unit for conversions in mapping.units.values() for one in conversions} <= set(unit_of_metric.values())
