@@ -330,9 +330,7 @@ class ClickHouseStage:
         rows = []
         for record in records:
             try:
-                letter = DeadLetter.from_headers(
-                    list(record.headers), record.key, record.value or b"", record.timestamp or 0
-                )
+                letter = DeadLetter.from_headers(list(record.headers), record.key, record.value or b"")
             except ValueError as error:
                 self._unreadable(DEAD_LETTERS, record, error)
                 continue

@@ -66,6 +66,7 @@ class DeadLetterHeaders(msgspec.Struct, kw_only=True):
     partition: str
     offset: str
     index: str
+    ingested_at: str
     service_version: str
 
 
@@ -406,6 +407,7 @@ EXAMPLES: dict[str, list[Any]] = {
             "partition": "2",
             "offset": "1041",
             "index": "0",
+            "ingested_at": "2026-06-01T00:40:02.000Z",
             "service_version": "0.1.0",
         }
     ],
