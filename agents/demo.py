@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -189,9 +189,9 @@ def free_port(wanted: int) -> int:
     raise DemoError("no free port to listen on")
 
 
-def demo_topics() -> dict[str, int]:
-    """The topics of the embedded broker and their partitions."""
-    return {spec.name: spec.partitions for spec in topic_table(PREFIX)}
+def demo_topics(platforms: Iterable[str]) -> dict[str, int]:
+    """The topics of the embedded broker, among them platforms' own, given without prefix, and their partitions."""
+    return {spec.name: spec.partitions for spec in topic_table(PREFIX, platforms=platforms)}
 
 
 def play(broker: EmbeddedBroker, messages: list[RecordedMessage], sent: Callable[[int], None]) -> Played:

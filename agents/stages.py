@@ -34,6 +34,7 @@ from streams.messages import (
     DeadLetterRecord,
     Incident,
     Reason,
+    platform_named,
 )
 from streams.pack import CityPack
 from streams.routing import Router
@@ -130,7 +131,7 @@ def _source_record(topic: str, partition: int, record: Record) -> SourceRecord:
     # -1 stands for none; a client may set any 64 bits, and what no calendar holds is none as well.
     given = record.timestamp
     timestamp = given if given is not None and 0 <= given <= MAX_TIME_MS else None
-    platform = next((data.decode(errors="replace") for name, data in record.headers if name == "platform"), None)
+    platform = platform_named(record.headers)
     return SourceRecord(topic, partition, record.offset, timestamp, record.key, record.value or b"", platform)
 
 
@@ -329,9 +330,7 @@ class ClickHouseStage:
         rows = []
         for record in records:
             try:
-                letter = DeadLetter.from_headers(
-                    list(record.headers), record.key, record.value or b"", record.timestamp or 0
-                )
+                letter = DeadLetter.from_headers(list(record.headers), record.key, record.value or b"")
             except ValueError as error:
                 self._unreadable(DEAD_LETTERS, record, error)
                 continue

@@ -11,15 +11,16 @@ _PRUNED_FROM = 100_000
 
 
 class DeviceCopies:
-    """Recognises a report of the same device, category and event time that came through another platform.
+    """Recognises a report of the same device, category and second that came through another platform.
 
-    Such a copy takes the key of the report that came first, and so is a repeat of it.  Bounded by the reports of
-    devices within ``remember_ms`` of the newest.
+    Such a copy takes the key of the report that came first, and so is a repeat of it.  A second, for one platform may
+    say milliseconds where the other has none.  Of a judged reading the metric is the same too.  Bounded by the reports
+    of devices within ``remember_ms`` of the newest.
     """
 
     def __init__(self, remember_ms: int) -> None:
         self._remember_ms = remember_ms
-        self._first: dict[tuple[str, str, int], tuple[str, int, int]] = {}
+        self._first: dict[tuple[int, str, str, str, int], tuple[str, int, int]] = {}
         self._newest_ms = 0
         self._prune_at = _PRUNED_FROM
 
@@ -34,7 +35,14 @@ class DeviceCopies:
             self._newest_ms = max(self._newest_ms, time_ms)
             if time_ms < self._newest_ms - self._remember_ms:
                 continue  # forgotten or about to be
-            said = (reports.device[row], terms.categories[reports.category[row]].code, time_ms)
+            reading = reports.reading[row]
+            said = (
+                int(reports.source[row]),
+                reports.device[row],
+                reading.metric if reading else "",
+                terms.categories[reports.category[row]].code,
+                time_ms // 1000,
+            )
             own = (reports.platform[row], int(key_hi[row]), int(key_lo[row]))
             first = self._first.setdefault(said, own)
             # One platform that says the same twice under two ids means two things.
@@ -42,6 +50,6 @@ class DeviceCopies:
                 key_hi[row], key_lo[row] = first[1:]
         reports.key_hi, reports.key_lo = key_hi, key_lo
         if len(self._first) > self._prune_at:
-            horizon_ms = self._newest_ms - self._remember_ms
-            self._first = {said: first for said, first in self._first.items() if said[2] >= horizon_ms}
+            horizon_s = (self._newest_ms - self._remember_ms) // 1000
+            self._first = {said: first for said, first in self._first.items() if said[-1] >= horizon_s}
             self._prune_at = max(_PRUNED_FROM, 2 * len(self._first))

@@ -24,7 +24,7 @@ from packs import make_sample
 from streams.error_model import BREAKABLE, SCENARIOS, ErrorModelError, read_error_model
 from streams.evaluation import read_answers, read_truth, score
 from streams.messages import SOURCE_OF_TOPIC, SOURCES
-from streams.pack import load_pack
+from streams.pack import Places, load_pack
 from streams.recording import BadLine, encode_line, read_recording
 from streams.replay import Replay
 from streams.simulation import TRUTH_COLUMNS, simulate, truth_csv
@@ -269,7 +269,7 @@ def test_the_truth_scores_a_perfect_answer_as_perfect_and_a_replay_in_between(da
 
 
 def test_a_city_without_devices_and_places_has_people_only(pack):
-    bare = replace(pack, devices={}, places=())
+    bare = replace(pack, devices={}, places=Places())
     got = simulate(bare, MODEL, seed=1, start=START + timedelta(hours=9), hours=2)
     assert set(got.reports) == {"hotline", "patrol"}
 

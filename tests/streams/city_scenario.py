@@ -120,16 +120,20 @@ def make_pack(
     *,
     city: str = CITY_TOML,
     catalogue: str = CATALOGUE_TOML,
+    places: str = "",
     size_deg: float = 0.05,
     middle: tuple[float, float] = (0.0, 0.0),
 ) -> CityPack:
-    """The pack of the small city; ``middle`` puts the square elsewhere on Earth (the devices stay)."""
+    """The pack of the small city; ``middle`` puts the square elsewhere on Earth (the devices stay).
+
+    ``places`` are the rows of `places.csv`.
+    """
     texts = {
         "city.toml": city,
         "grid.geojson": _grid(size_deg, middle),
         "catalogue.toml": catalogue,
         "devices.csv": DEVICES_CSV if middle == (0.0, 0.0) else DEVICES_CSV.split("\n")[0] + "\n",
-        "places.csv": "name,aliases,lon,lat,crs,accuracy_m,grid_code\n",
+        "places.csv": f"name,aliases,lon,lat,crs,accuracy_m,grid_code\n{places}",
     }
     return parse_pack({name: text.encode() for name, text in texts.items()})
 
