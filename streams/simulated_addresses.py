@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import numpy.typing as npt
 
 from geo.plane import distance_m
 from streams.error_model import SpokenModel
-from streams.pack import Place
+from streams.pack_entries import Place, Places
 from streams.simulated_chance import Chance
 from streams.simulated_city import SimulatedCity
 
@@ -27,14 +28,15 @@ class SpokenAddresses:
     def __init__(self, city: SimulatedCity, model: SpokenModel) -> None:
         self._city = city
         self._model = model
-        is_road = [bool(_ROAD.search(place.name)) for place in city.pack.places]
-        self._roads = _Nearest([place for place, road in zip(city.pack.places, is_road, strict=True) if road])
-        self._spots = _Nearest([place for place, road in zip(city.pack.places, is_road, strict=True) if not road])
+        places = city.pack.places
+        is_road = np.array([bool(_ROAD.search(name)) for name in places.names], np.bool_)
+        self._roads = _Nearest(places, np.flatnonzero(is_road))
+        self._spots = _Nearest(places, np.flatnonzero(~is_road))
 
     def address(self, lon: float, lat: float, chance: Chance) -> tuple[str, tuple[str, ...]]:
         """An address for a point (degrees, WGS-84), empty where the pack names nothing; and what is wrong with it."""
         model = self._model
-        if not self._roads.places and not self._spots.places:
+        if not len(self._roads) and not len(self._spots):
             return "", ()
         if chance.happens(model.unknown):
             return chance.pick(_NOWHERE_KNOWN), ("unknown_place",)
@@ -51,13 +53,13 @@ class SpokenAddresses:
 
     def _name(self, lon: float, lat: float, chance: Chance) -> tuple[str, tuple[str, ...]]:
         model, roads = self._model, self._roads
-        if roads.places and chance.happens(model.road_only):
+        if len(roads) and chance.happens(model.road_only):
             return roads.to(lon, lat, 1)[0].name, ("road_only",)
-        if roads.places and chance.happens(model.house_number):
+        if len(roads) and chance.happens(model.house_number):
             number = chance.whole(1, 199)
             written = numeral(number) if chance.happens(model.in_numerals) else str(number)
             return f"{roads.to(lon, lat, 1)[0].name}{written}号", ("road_only",)
-        place = chance.pick((self._spots if self._spots.places else roads).to(lon, lat, _MOST_SAID))
+        place = chance.pick((self._spots if len(self._spots) else roads).to(lon, lat, _MOST_SAID))
         if place.aliases and chance.happens(model.alias):
             return chance.pick(place.aliases), ()
         return place.name, ()
@@ -72,14 +74,17 @@ class SpokenAddresses:
 class _Nearest:
     """Finds the nearest of some places."""
 
-    def __init__(self, places: list[Place]) -> None:
-        self.places = places
-        self._lon = np.array([place.lon for place in places])
-        self._lat = np.array([place.lat for place in places])
+    def __init__(self, places: Places, of: npt.NDArray[np.int64]) -> None:
+        self._places = places
+        self._of = of
+        self._lon, self._lat = places.lon[of], places.lat[of]
+
+    def __len__(self) -> int:
+        return len(self._of)
 
     def to(self, lon: float, lat: float, count: int) -> list[Place]:
         away_m = distance_m(lon, lat, self._lon, self._lat)
-        return [self.places[at] for at in np.argsort(away_m, kind="stable")[:count].tolist()]
+        return [self._places[at] for at in self._of[np.argsort(away_m, kind="stable")[:count]].tolist()]
 
 
 def numeral(number: int) -> str:

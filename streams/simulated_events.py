@@ -188,7 +188,7 @@ def _storms(city: SimulatedCity, model: StormModel, chance: Chance, span: Span) 
     return storms
 
 
-class Places:
+class Sites:
     """Finds places for events: apart from those that still hold theirs."""
 
     def __init__(self, city: SimulatedCity, model: ErrorModel, chance: Chance) -> None:

@@ -38,8 +38,9 @@ class Report:
 
     @property
     def written_ms(self) -> int:
-        """The time that it states."""
-        return self.time_ms + self.clock_off_ms
+        """The time that it states: a sensor's clock shows whole seconds, and so all platforms say the same."""
+        time_ms = self.time_ms + self.clock_off_ms
+        return time_ms - time_ms % 1000 if self.source == "iot" else time_ms
 
     @property
     def is_withdrawn(self) -> bool:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from geo.datum import from_wgs84
 from streams.error_model import ErrorModel, SourceModel
 from streams.messages import TOPIC_OF_SOURCE, Reason
@@ -23,6 +21,7 @@ from streams.simulated_chance import Chance
 from streams.simulated_city import metres
 from streams.simulated_events import Event, Span
 from streams.simulated_messages import Report, SensorReading
+from streams.simulated_platforms import Platforms
 from streams.simulated_rules import RuleBook
 
 GOOD_LINK_M = 300.0
@@ -80,6 +79,8 @@ class Element:
     arrives_ms: int
     report: Report
     platform: str | None
+    plainly: bool = False
+    """By our names, though its platform has its own."""
     gateway: int | None = None
     """A gateway that batches; None sends it alone."""
     value: bytes | None = None
@@ -119,6 +120,7 @@ class Wire:
         self._model = model
         self._span = span
         self._gateways = gateways
+        self._platforms = Platforms(pack, model)
         self._breakage = Breakage(pack, model.broken, chance)
         self._rules = RuleBook(pack.rules)
         self._numbers: Counter[str] = Counter()
@@ -151,9 +153,11 @@ class Wire:
         good = [one for one in arrived if one.is_report and one.broken is None and not isinstance(one, SensorReading)]
         for wreck in self._breakage.wrecks(good, self._fields_under):
             report = wreck.report
-            gateway = self._gateways.batching(report) if wreck.in_array else None
+            # By our names, it must not get among those of a platform that has its own.
+            alone = not wreck.in_array or self._platforms.is_mapped(report.source, report.platform)
+            gateway = None if alone else self._gateways.batching(report)
             key = _key(report.source, wreck.fields)
-            elements.append(Element(report.arrives_ms, report, None, gateway, wreck.value, key, wreck.reason))
+            elements.append(Element(report.arrives_ms, report, None, True, gateway, wreck.value, key, wreck.reason))
         elements.sort(key=lambda element: element.arrives_ms)
         return self._batched(elements)
 
@@ -167,12 +171,26 @@ class Wire:
     def _elements(self, report: Report) -> list[Element]:
         report.id = f"{_ID_PREFIX[report.source]}{self._numbers[report.source]:07d}"
         self._numbers[report.source] += 1
+        plainly = not self._can_be_said(report, report.platform)
         # NaN is no JSON, and would take a whole array with it.
-        alone = report.broken is Reason.MALFORMED_JSON
+        alone = plainly or report.broken is Reason.MALFORMED_JSON or bool(report.copies)
+        if not self._platforms.batches(report.source, report.platform):
+            alone = True
         gateway = None if alone else self._gateways.batching(report)
-        elements = [Element(report.arrives_ms, report, report.platform, gateway)]
-        elements += [Element(at_ms, report, platform) for at_ms, platform in report.copies if self._is_in_time(at_ms)]
+        elements = [Element(report.arrives_ms, report, report.platform, plainly, gateway)]
+        for at_ms, platform in report.copies:
+            if self._is_in_time(at_ms):
+                elements.append(Element(at_ms, report, platform, not self._can_be_said(report, platform)))
         return elements
+
+    def _can_be_said(self, report: Report, platform: str | None) -> bool:
+        if not self._platforms.is_mapped(report.source, platform):
+            return True
+        # Of a unit that the rules do not know, the platform may make one that they do.
+        is_unit_wrong = report.broken is Reason.OUT_OF_RANGE
+        return not is_unit_wrong and self._platforms.can_say(
+            report.source, platform, self._as_written(report, platform)
+        )
 
     def _batched(self, elements: Sequence[Element]) -> list[Batch]:
         """Elements as they are sent: one by one, or a gateway's of some seconds together, when the last has come."""
@@ -219,23 +237,33 @@ class Wire:
         if element.value is not None:
             return element.value, [], ""
         report, platform = element.report, element.platform
+        fields = self._as_written(report, platform)
+        if element.plainly:
+            fields["time"] = self._written(report.source, report.written_ms)
+        value, headers, suffix = self._platforms.encode(report.source, platform, fields, plainly=element.plainly)
+        if report.broken is Reason.MALFORMED_JSON:
+            value = value[:-1] + b',"value":NaN}'
+        return value, headers, suffix
+
+    def _as_written(self, report: Report, platform: str | None) -> dict[str, Any]:
+        """What a report says through a platform, placed in the platform's datum."""
         fields = self._fields(report)
-        if platform is not None:
-            fields["platform"] = platform
+        if platform is None:
+            return fields
+        fields["platform"] = platform
         part: SourceModel = getattr(self._model, report.source)
-        crs = part.platforms[platform].crs if platform is not None else None
+        crs = part.platforms[platform].crs
         if crs is not None and report.said_at is not None and "lon" in fields:
             fields["lon"], fields["lat"] = (round(float(value), 7) for value in from_wgs84(*report.said_at, crs))
             fields["crs"] = crs
-        value, headers, suffix = encode(self._pack, platform, report.source, fields)
-        if report.broken is Reason.MALFORMED_JSON:
-            value = value.replace(b'"value":null', b'"value":NaN')
-        return value, headers, suffix
+        if self._platforms.is_mapped(report.source, platform):
+            fields["time"] = report.written_ms
+        return fields
 
     def _fields(self, report: Report) -> dict[str, Any]:
         fields = {"id": report.id, "time": self._written(report.source, report.written_ms), **report.fields}
-        if isinstance(report, SensorReading):
-            fields["value"] = None if report.broken is Reason.MALFORMED_JSON else report.shown
+        if isinstance(report, SensorReading) and report.broken is not Reason.MALFORMED_JSON:
+            fields["value"] = report.shown
         return fields
 
     def _fields_under(self, report: Report, number: str) -> dict[str, Any]:
@@ -300,18 +328,6 @@ class Wire:
                 lat=None if event is None else event.lat,
             )
         )
-
-
-def encode(
-    pack: CityPack, platform: str | None, source: str, fields: Mapping[str, Any]
-) -> tuple[bytes, list[tuple[str, bytes]], str]:
-    """A message's bytes, its record's headers, and what stands behind the source's topic.
-
-    The one place that knows how platforms write.  A platform that the pack maps reads nothing but its own names, so
-    what is written in ours goes without its header.
-    """
-    headers = [] if platform is None or platform in pack.platforms else [("platform", platform.encode())]
-    return orjson.dumps(fields), headers, ""
 
 
 def _key(source: str, fields: Mapping[str, Any]) -> str:

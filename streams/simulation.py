@@ -33,7 +33,7 @@ from streams.pack import CityPack
 from streams.recording import RecordedMessage
 from streams.simulated_chance import Chance
 from streams.simulated_city import SimulatedCity
-from streams.simulated_events import Event, Places, Span, Storm, plan
+from streams.simulated_events import Event, Sites, Span, Storm, plan
 from streams.simulated_messages import Report
 from streams.simulated_sensors import Sensors
 from streams.simulated_sources import Callers, Cameras, Workers
@@ -174,10 +174,10 @@ class World:
 
     def draw(self, advance: Callable[[int], None]) -> list[Batch]:
         """All that is said of what happens, in order of sending."""
-        places = Places(self.city, self._model, self.chance)
+        sites = Sites(self.city, self._model, self.chance)
         self.sensors.fail(self.wire.new_false_alarm)
         for planned in self._planned:
-            event = places.settle(planned, self.events)
+            event = sites.settle(planned, self.events)
             if event is not None:
                 self.events += 1
                 for source in self._sources:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geo.gazetteer import normalised
@@ -13,6 +14,7 @@ from packs import make_sample
 from streams.error_model import SpokenModel
 from streams.intake import IntakePack
 from streams.pack import load_pack
+from streams.pack_entries import Places
 from streams.simulated_addresses import SpokenAddresses, numeral
 from streams.simulated_chance import Chance
 from streams.simulated_city import SimulatedCity, metres
@@ -22,7 +24,15 @@ PLAIN = dict.fromkeys(SpokenModel.__struct_fields__, 0.0)
 
 @pytest.fixture(scope="module")
 def pack():
-    return load_pack(Path(make_sample.__file__).parent / "sample")
+    """The sample city, without the names that two places share: those are found only beside others."""
+    whole = load_pack(Path(make_sample.__file__).parent / "sample")
+    count = Counter(whole.places.names)
+    kept = [at for at, name in enumerate(whole.places.names) if count[name] == 1]
+    columns = {}
+    for column in fields(Places):
+        entries = getattr(whole.places, column.name)
+        columns[column.name] = entries[kept] if isinstance(entries, np.ndarray) else [entries[at] for at in kept]
+    return replace(whole, places=Places(**columns))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +98,7 @@ def test_what_was_misheard_or_nobody_knows_is_found_nowhere(spoken, gazetteer):
 
 
 def test_a_city_without_names_has_no_addresses(pack):
-    bare = SimulatedCity(replace(pack, places=()), {})
+    bare = SimulatedCity(replace(pack, places=Places()), {})
     assert SpokenAddresses(bare, SpokenModel(**PLAIN)).address(*bare.anywhere(Chance(1)), Chance(1)) == ("", ())
 
 

@@ -15,7 +15,7 @@ from streams.error_model import read_error_model
 from streams.pack import load_pack
 from streams.simulated_chance import Chance
 from streams.simulated_city import SimulatedCity, metres
-from streams.simulated_events import Places, Span, Storm, plan
+from streams.simulated_events import Sites, Span, Storm, plan
 
 MONDAY = datetime.fromisoformat("2026-06-01T00:00:00+08:00")
 NO_RAIN = "[storm]\nper_day = 0\n"
@@ -39,8 +39,8 @@ def settled(city, text, when, seed=1):
     model = read_error_model(text)
     chance = Chance(seed)
     what, storms = plan(city, model, chance, when, 1.0)
-    places = Places(city, model, chance)
-    found = [places.settle(one, number) for number, one in enumerate(what)]
+    sites = Sites(city, model, chance)
+    found = [sites.settle(one, number) for number, one in enumerate(what)]
     return [event for event in found if event is not None], storms
 
 

@@ -31,14 +31,21 @@ iot.two_platforms = 0
 iot.late = 0
 iot.sent_again = 0
 iot.faults.share = 0
-iot.platforms.shuiwu.share = 0
+iot.platforms.tingwu.share = 0
 broken.share = 0
 """
 
 
 @pytest.fixture(scope="module")
-def pack():
+def mapped():
+    """The sample city, two platforms of which have their own names for everything."""
     return load_pack(Path(make_sample.__file__).parent / "sample")
+
+
+@pytest.fixture(scope="module")
+def pack(mapped):
+    """The same city, all of whose platforms use our names."""
+    return replace(mapped, platforms={})
 
 
 def model(more=""):
@@ -266,7 +273,7 @@ def test_an_alarm_about_something_flaps_within_its_event(pack):
 # ---------------------------------------------------------------------------------------------------- platforms
 
 
-TWO = "iot.two_platforms = 1\niot.platforms.shuiwu.share = 0.5\niot.platforms.shuiwu.crs = 'bd09'\n"
+TWO = "iot.two_platforms = 1\niot.platforms.tingwu.share = 0.5\niot.platforms.tingwu.crs = 'bd09'\n"
 
 
 def test_what_one_device_says_through_two_platforms_counts_once(pack):
@@ -276,7 +283,7 @@ def test_what_one_device_says_through_two_platforms_counts_once(pack):
     for _, element in elements(got.messages):
         if element["time"] < START_MS + 5.9 * HOUR_MS:  # of what comes later the second may come too late
             ways[element["id"]].add(element.get("platform"))
-    assert all(way == {None, "shuiwu"} for way in ways.values()), "each device's each message comes twice"
+    assert all(way == {None, "tingwu"} for way in ways.values()), "each device's each message comes twice"
     assert got.sent.by_rule > 5
     assert got.sent.repeats >= len(got.truth) - got.sent.by_rule > 10
     assert len({row.report_id for row in got.truth}) == len(got.truth)
@@ -285,7 +292,7 @@ def test_what_one_device_says_through_two_platforms_counts_once(pack):
 
 def test_a_platform_names_itself_and_places_in_its_own_datum(pack):
     several = read_error_model("hotline.platforms.wangge_app.share = 0.5\nbroken.share = 0\n")
-    crs_of = {"wangge_app": "gcj02", "jiaojing": "bd09", "shuiwu": "bd09"}
+    crs_of = {"wangge_app": "gcj02", "tingshi": "bd09", "tingwu": "gcj02"}
     got = simulate(pack, several, seed=1, start=START, hours=2)
     named = Counter()
     for message, element in elements(got.messages):
@@ -298,6 +305,29 @@ def test_a_platform_names_itself_and_places_in_its_own_datum(pack):
             assert pack.grid.locate([lon], [lat])[0] >= 0 or got.sent.broken["outside_city"]
     assert set(named) == {None, *crs_of}
     decided(pack, got)
+
+
+def test_platforms_that_the_pack_maps_write_their_own_way_and_are_understood(mapped):
+    more = f"{TWO}iot.own_position = 0.3\nvideo.platforms.tingshi.share = 0.5\nevents.per_day = 1500\n"
+    got = simulate(mapped, model(f"{more}broken.share = 0.02"), seed=1, start=START, hours=4)
+    shapes = Counter()
+    for message in got.messages:
+        platform = dict(message.headers).get("platform", b"").decode()
+        assert (b'"msgId"' in message.value) == (platform == "tingwu")
+        assert (b'"gbId"' in message.value) == (platform == "tingshi")
+        shapes[platform, message.value[:1]] += 1
+    assert set(shapes) >= {("tingwu", b"{"), ("tingshi", b"{"), ("wangge_app", b"{"), ("", b"{")}
+    assert got.sent.repeats > 50
+    decided(mapped, got)
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_sensor_at_fault_is_counted_alike_through_a_platform_that_the_pack_maps(mapped, kind):
+    others = "\n".join(f"iot.faults.kinds.{name} = {int(name == kind)}" for name in FAULTS)
+    more = "iot.platforms.tingwu.share = 1\niot.two_platforms = 0.5\niot.faults.share = 1\niot.faults.lasts_s = 9000\n"
+    got = simulate(mapped, model(more + others), seed=1, start=START, hours=6)
+    assert got.sent.broken.total() > 10 or kind not in ("not_a_number", "wrong_unit", "clock_ahead", "far_away")
+    decided(mapped, got)
 
 
 def test_both_ways_of_a_message_lie_in_one_place(pack):
