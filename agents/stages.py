@@ -34,6 +34,7 @@ from streams.messages import (
     DeadLetterRecord,
     Incident,
     Reason,
+    Status,
 )
 from streams.pack import CityPack
 from streams.routing import Router
@@ -109,8 +110,10 @@ class IntakeStage:
         metrics.quiet.inc(batch.quiet_readings)
         metrics.places.labels("placed").inc(batch.placed_by_name)
         metrics.places.labels("unplaced").inc(batch.unplaced)
-        if len(batch.reports):
-            metrics.saw_ingestion("read", int(batch.reports.ingested_ms.max()))
+        # Of a reading may come nothing, and then nothing is written that could be as new as it.
+        sure_ms = np.delete(batch.reports.ingested_ms, batch.reports.reading_rows())
+        if len(sure_ms):
+            metrics.saw_ingestion("read", int(sure_ms.max()))
         return delivery
 
     def newest_ms(self, topic: str, partition: int) -> int:
@@ -189,8 +192,8 @@ class DedupeStage:
         by_status = Counter[str]()
         for shard in self._shards.values():
             by_status.update(shard.by_status())
-        for status, count in by_status.items():
-            self._metrics.incidents.labels(status).set(count)
+        for status in Status:
+            self._metrics.incidents.labels(status.value).set(by_status[status.value])
 
     def _take(self, partition: int, records: Sequence[Record]) -> Delivery:
         shard = self._caught_up(partition, records[0].offset)
@@ -210,6 +213,7 @@ class DedupeStage:
         with self._lock:
             for partition in partitions:
                 self._drop(partition)
+                self._metrics.watermark.remove(str(partition))
             self._count_incidents()
 
     def _drop(self, partition: int) -> None:

@@ -151,6 +151,7 @@ class Worker:
 
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
+            self.metrics.rebalances.inc()
             log.info("%d partitions assigned", len(assigned))
             # Before any of their reports: what waits in these partitions is not late.
             sources_assigned = [tp for tp in assigned if self._source_topic(tp) is not None]
@@ -210,19 +211,15 @@ class Worker:
         delivery = self.intake.take(topic, message.partition, message.value)
         if self._source_topic(message.tp) is not None:
             self._processed[message.tp] = message.offset
-        self._observe_lag(message)
         return delivery
 
     def _take_reports(self, message: Any) -> Delivery:
-        delivery = self.dedupe.take(message.partition, message.value)
-        self._observe_lag(message)
-        return delivery
+        return self.dedupe.take(message.partition, message.value)
 
     def _take_decided(self, message: Any) -> None:
         while self.clickhouse.sink.full:
             self._flush_patiently()
         self.clickhouse.add(message.topic.removeprefix(self.settings.prefix), message.value)
-        self._observe_lag(message)
 
     async def _flush(self) -> None:
         """Insert what is buffered, then acknowledge the batches it came from."""
@@ -301,17 +298,26 @@ class Worker:
         if marks:
             await self._or_crash(self.intake.tick, marks)
 
-    def _observe_lag(self, message: Any) -> None:
-        highwater = self.app.consumer.highwater(message.tp)
-        if highwater is not None:
-            topic = message.topic.removeprefix(self.settings.prefix)
-            self.metrics.lag.labels(topic, str(message.partition)).set(max(0, highwater - message.offset - 1))
+    def _observe_partitions(self) -> None:
+        """What this worker has and how far it is behind; asked for by a scrape, so that a stuck worker shows as well."""
+        consumer = self.app.consumer
+        owned = consumer.assignment() if consumer else set()
+        self.metrics.partitions.set(len(owned))
+        waiting = []
+        for tp in owned:
+            # Told by the first fetch; where nothing was ever acknowledged, all that stands there waits.
+            if (highwater := consumer.highwater(tp)) is not None:
+                acknowledged = max(0, consumer._committed_offset[tp] or 0)
+                topic = tp.topic.removeprefix(self.settings.prefix)
+                waiting.append((topic, tp.partition, max(0, highwater - acknowledged)))
+        self.metrics.saw_lag(waiting)
 
     # ------------------------------------------------------------------------------------------------------ HTTP
 
     def _serve(self, app: Any) -> None:
         @app.page("/metrics")
         async def metrics(web: Any, _request: Any) -> Any:
+            self._observe_partitions()
             body = generate_latest(self.metrics.registry)
             return web.bytes(body, content_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
