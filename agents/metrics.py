@@ -55,9 +55,7 @@ class Metrics:
             ["topic", "partition"],
             registry=registry,
         )
-        self.partitions = Gauge(
-            "citybrain_assigned_partitions", "Partitions that this worker has.", registry=registry
-        )
+        self.partitions = Gauge("citybrain_assigned_partitions", "Partitions that this worker has.", registry=registry)
         self.rebalances = Counter(
             "citybrain_rebalances_total", "Times the partitions were shared out anew.", registry=registry
         )

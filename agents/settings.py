@@ -18,6 +18,7 @@ from streams.privacy import TEST_KEY
 DEFAULT_FILE = Path("citybrain.toml")
 ENVIRONMENT_PREFIX = "CITYBRAIN_"
 MIN_KEY_BYTES = 16
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class SettingsError(ValueError):
@@ -75,6 +76,8 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name} = {value}: must be {low} to {high}")
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(f"log_level = {self.log_level!r}: must be one of {', '.join(LOG_LEVELS)}")
         try:
             self.limits()
         except ValueError as error:

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from agents.metrics import Metrics
 from sinks.clickhouse import ClickHouseSink
-from sinks.kafka import Delivery, KafkaSink
+from sinks.kafka import LIBRDKAFKA_LOG, Delivery, KafkaSink
 from streams.blocks import BlockError, Mark, decode_block, encode_blocks, encode_tick
 from streams.dead_letters import DeadLetter
 from streams.intake import Intake, IntakeLimits, IntakePack, SourceRecord
@@ -47,6 +47,7 @@ log = logging.getLogger("citybrain.stages")
 class Record(Protocol):
     """What the stages need of a Kafka record, as aiokafka gives it."""
 
+    partition: int
     offset: int
     timestamp: int | None
     key: bytes | None
@@ -345,7 +346,15 @@ class ClickHouseStage:
     def _unreadable(self, topic: str, record: Record, error: Exception) -> None:
         # Only we write these topics; the record stays where it is, and whoever wrote it must not stop the others.
         self._metrics.unreadable.labels(topic).inc()
-        log.error("%s: the record at offset %d is not one of ours and is passed over: %s", topic, record.offset, error)
+        # Not what the error says: that may quote the record, and whose words those are nobody knows.
+        fields = {
+            "event": "unreadable",
+            "topic": topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "error": type(error).__name__,
+        }
+        log.error("%s: a record is not one of ours and is passed over", topic, extra=fields)
 
 
 class LogReader:
@@ -369,7 +378,8 @@ class LogReader:
                 "enable.partition.eof": True,
                 "fetch.message.max.bytes": 16 << 20,
                 "queued.max.messages.kbytes": 64 << 10,
-            }
+            },
+            logger=LIBRDKAFKA_LOG,
         )
         try:
             oldest, _ = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=30)
@@ -385,7 +395,7 @@ class LogReader:
                     offset = message.offset()
                     assert offset is not None, "a fetched record has an offset"
                     if offset < end:
-                        yield LogRecord(offset, message.timestamp()[1], message.key(), message.value(), ())
+                        yield LogRecord(partition, offset, message.timestamp()[1], message.key(), message.value(), ())
                     if offset + 1 >= end:
                         return
         finally:
@@ -395,6 +405,7 @@ class LogReader:
 class LogRecord(msgspec.Struct):
     """A record read outside the group, as a :class:`Record`."""
 
+    partition: int
     offset: int
     timestamp: int | None
     key: bytes | None

@@ -152,7 +152,8 @@ class Worker:
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
             self.metrics.rebalances.inc()
-            log.info("%d partitions assigned", len(assigned))
+            fields = {"event": "assigned", "partitions": len(assigned)}
+            log.info("%d partitions assigned", len(assigned), extra=fields)
             # Before any of their reports: what waits in these partitions is not late.
             sources_assigned = [tp for tp in assigned if self._source_topic(tp) is not None]
             self._told_marks = {}
@@ -202,7 +203,8 @@ class Worker:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            log.exception("cannot go on; the batch is not acknowledged and will be read again")
+            fields = {"event": "crashed", "error": type(error).__name__}
+            log.exception("cannot go on; the batch is not acknowledged and will be read again", extra=fields)
             await self.app.crash(error)
             raise
 
@@ -230,17 +232,22 @@ class Worker:
 
     def _flush_patiently(self) -> None:
         """While ClickHouse is away the worker waits; it does not drop."""
-        wait_s = _RETRY_FIRST_S
+        wait_s, waited_s = _RETRY_FIRST_S, 0.0
         while True:
             try:
                 self.clickhouse.flush()
+                if waited_s:
+                    fields = {"event": "sink_back", "sink": "clickhouse", "wait_s": waited_s}
+                    log.info("ClickHouse takes rows again", extra=fields)
                 return
             except SinkError as error:
                 self.metrics.sink_waits.labels("clickhouse").inc()
-                log.error("%s; waiting %.1f s", error, wait_s)
+                fields = {"event": "sink_away", "sink": "clickhouse", "wait_s": wait_s, "error": type(error).__name__}
+                log.error("%s; waiting %.1f s", error, wait_s, extra=fields)
                 if self._stopping.is_set():
                     raise
                 self._stopping.wait(wait_s)
+                waited_s += wait_s
                 wait_s = min(2 * wait_s, _RETRY_MOST_S)
 
     # ------------------------------------------------------------------------------------------------------ pack
@@ -252,7 +259,8 @@ class Worker:
         except PackError as error:
             self.metrics.pack_reloads.labels("failed").inc()
             self.metrics.pack_reload_failed.set(1)
-            log.error("the changed pack is not taken up, %s stays in use: %s", self.intake.pack_version, error)
+            fields = {"event": "pack_refused", "pack_version": self.intake.pack_version}
+            log.error("the changed pack is not taken up, the former one stays in use: %s", error, extra=fields)
 
     def _take_up_pack(self) -> None:
         made = self._pack_folder.take()
@@ -260,10 +268,14 @@ class Worker:
         self.intake.use(made)
         self.metrics.pack_reloads.labels("ok").inc()
         self.metrics.pack_reload_failed.set(0)
-        log.info("the pack changed: from %s to %s", former, made.pack.version)
+        fields = {"event": "pack_changed", "pack_version": made.pack.version, "former_pack_version": former}
+        log.info("the pack changed", extra=fields)
         unread = {self.settings.prefix + topic for topic in self.intake.topics} - self._subscribed
         if unread:
-            log.warning("topics of new platforms are read after a restart only: %s", ", ".join(sorted(unread)))
+            log.warning(
+                "topics of new platforms are read after a restart only",
+                extra={"event": "topics_unread", "topics": sorted(unread)},
+            )
 
     # ----------------------------------------------------------------------------------------------------- marks
 
@@ -299,9 +311,10 @@ class Worker:
             await self._or_crash(self.intake.tick, marks)
 
     def _observe_partitions(self) -> None:
-        """What this worker has and how far it is behind; asked for by a scrape, so that a stuck worker shows as well."""
+        """What this worker has and how far it is behind; at each scrape, so that a stuck worker shows as well."""
         consumer = self.app.consumer
-        owned = consumer.assignment() if consumer else set()
+        # While partitions are shared out anew, what was acknowledged of them is not known.
+        owned = consumer.assignment() if consumer and consumer.flow_active else set()
         self.metrics.partitions.set(len(owned))
         waiting = []
         for tp in owned:

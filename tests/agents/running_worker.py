@@ -17,6 +17,7 @@ from typing import Any
 
 from brokers import Broker
 from confluent_kafka import Consumer, TopicPartition
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents.demo import free_port
@@ -68,12 +69,12 @@ class Service:
         other._process = None
         return other
 
-    def start(self) -> None:
-        """Start a worker and wait until it has partitions and a database."""
+    def start(self, *options: str) -> None:
+        """Start a worker, with further options, and wait until it has partitions and a database."""
         command = [
             sys.executable, "-m", "agents", "worker", "--test-key", "--city", str(self.city),
             "--brokers", self.broker.bootstrap, "--prefix", self.prefix, "--group", self.group,
-            "--clickhouse", self.dsn, "--host", "127.0.0.1", "--port", str(self.port),
+            "--clickhouse", self.dsn, "--host", "127.0.0.1", "--port", str(self.port), *options,
         ]  # fmt: skip
         # A killed worker's partitions are given on when its session ends.
         environment = {**os.environ, "CITYBRAIN_SESSION_TIMEOUT_S": "6", "CITYBRAIN_COMMIT_INTERVAL_S": "0.5"}
@@ -90,12 +91,14 @@ class Service:
         except (urllib.error.URLError, OSError):
             return False
 
-    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    def families(self) -> list[Metric]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
+            return list(text_string_to_metric_families(answer.read().decode()))
+
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
+            for family in self.families()
             for sample in family.samples
         }
 
