@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is exported
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError as PythonKafkaError
 
 from sinks.errors import SinkUnavailable
 
@@ -18,8 +21,12 @@ FIRST_METADATA_VERSION_OF_4 = 25
 """The `metadata.version` feature level that Kafka 4.0 brought; every later 4.x has a higher one."""
 
 _EMBEDDED = "mockCluster"
+_PAUSE_S = 0.1
+_PASSING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
 
-_EARLIEST, _LATEST, _NEWEST = (getattr(OffsetSpec, name)() for name in ("earliest", "latest", "max_timestamp"))
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ def _metadata_version(bootstrap: str, timeout_s: float) -> int | None:
             level = client.describe_features().get("metadata.version", {}).get("finalized", (0, 0))[1]
         finally:
             client.close()
-    except KafkaError:
+    except PythonKafkaError:
         # Not told: a broker that is too old for the question, or does not grant it.  The caller says so.
         return None
     return int(level) or None
@@ -112,33 +119,35 @@ def _metadata_version(bootstrap: str, timeout_s: float) -> int | None:
 
 def read_group_state(bootstrap: str, group: str, partitions: Mapping[str, int], timeout_s: float) -> GroupState:
     """Ask how far a group is in topics (name to number of partitions); :class:`SinkUnavailable` if it is not told."""
-    admin = _admin(bootstrap)
     places = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
-    if not places:
-        return GroupState(None, None, {}, {})
+    until_s = time.monotonic() + timeout_s
+    # A consumer that never subscribes joins nothing.  (The admin client's question for a group's offsets ended the
+    # whole process on a Kafka that had never had a group.)
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
     try:
-        asked = [ConsumerGroupTopicPartitions(group, places)]
-        committed = admin.list_consumer_group_offsets(asked, request_timeout=timeout_s)[group].result(timeout_s)
-        oldest = _offsets(admin, places, _EARLIEST, timeout_s)
-        newest = _offsets(admin, places, _LATEST, timeout_s)
-    except (KafkaException, TimeoutError) as error:
+        committed = consumer.committed(places, timeout=timeout_s) if places else []
+        bounds = [_settled(partial(consumer.get_watermark_offsets, place), until_s) for place in places]
+    except KafkaException as error:
         raise SinkUnavailable(f"the offsets of group {group} are not told: {_said(error)}") from error
+    finally:
+        consumer.close()
     lag: Counter[str] = Counter()
     lost: dict[str, int] = {}
-    for place in committed.topic_partitions or []:
+    for place, (oldest, newest) in zip(committed, bounds, strict=True):
         topic, number = str(place.topic), place.partition
         # Below zero: nothing was ever committed, so all that is there waits and nothing was lost.
-        reached = place.offset if place.offset >= 0 else oldest[topic, number]
-        if reached < oldest[topic, number]:
-            lost[f"{topic}[{number}]"] = oldest[topic, number] - reached
-        lag[topic] += max(0, newest[topic, number] - max(reached, oldest[topic, number]))
-    state, members = _members(admin, group, timeout_s)
+        reached = place.offset if place.offset >= 0 else oldest
+        if reached < oldest:
+            lost[f"{topic}[{number}]"] = oldest - reached
+        lag[topic] += max(0, newest - max(reached, oldest))
+    state, members = _members(bootstrap, group, timeout_s)
     return GroupState(state, members, dict(lag), lost)
 
 
-def _members(admin: Any, group: str, timeout_s: float) -> tuple[str | None, int | None]:
+def _members(bootstrap: str, group: str, timeout_s: float) -> tuple[str | None, int | None]:
+    admin = _admin(bootstrap)
     try:
-        found = admin.describe_consumer_groups([group], request_timeout=timeout_s)[group].result(timeout_s)
+        found = _answer(admin.describe_consumer_groups([group], request_timeout=timeout_s), timeout_s)[group]
     except (KafkaException, TimeoutError):
         # The embedded broker has no such question, and a group that never was is refused by some brokers.
         return None, None
@@ -151,26 +160,42 @@ def newest_times_ms(bootstrap: str, partitions: Mapping[str, int], timeout_s: fl
     Timestamps are those of the producers' clocks.  The embedded broker does not tell them: the answer is empty.
     """
     places = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
-    newest: dict[str, int] = {}
+    if not places:
+        return {}
+    admin = _admin(bootstrap)
     try:
-        for place, future in _asked(_admin(bootstrap), places, _NEWEST, timeout_s).items():
-            told_ms = future.result(timeout_s).timestamp
-            if told_ms > 0:
-                newest[place.topic] = max(newest.get(place.topic, 0), told_ms)
+        newest_of_all: Any = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+        asked = dict.fromkeys(places, newest_of_all)
+        told = _settled(
+            lambda timeout: _answer(admin.list_offsets(asked, request_timeout=timeout), timeout),
+            time.monotonic() + timeout_s,
+        )
     except (KafkaException, TimeoutError) as error:
         raise SinkUnavailable(f"the timestamps at {bootstrap} are not told: {_said(error)}") from error
+    newest: dict[str, int] = {}
+    for place, one in told.items():
+        if one.timestamp > 0:
+            newest[str(place.topic)] = max(newest.get(str(place.topic), 0), one.timestamp)
     return newest
 
 
-def _asked(admin: Any, places: list[TopicPartition], spec: OffsetSpec, timeout_s: float) -> dict[TopicPartition, Any]:
-    return dict(admin.list_offsets(dict.fromkeys(places, spec), request_timeout=timeout_s)) if places else {}
+def _settled(ask: Callable[..., T], until_s: float) -> T:
+    """The answer, asked for again while leaders move, as they do for a moment after a topic is made."""
+    while True:
+        left_s = until_s - time.monotonic()
+        try:
+            return ask(timeout=max(_PAUSE_S, left_s))
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or left_s <= _PAUSE_S:
+                raise
+        time.sleep(_PAUSE_S)
 
 
-def _offsets(
-    admin: Any, places: list[TopicPartition], spec: OffsetSpec, timeout_s: float
-) -> dict[tuple[str, int], int]:
-    asked = _asked(admin, places, spec, timeout_s)
-    return {(place.topic, place.partition): future.result(timeout_s).offset for place, future in asked.items()}
+def _answer(futures: Mapping[K, Future[Any]], timeout_s: float) -> dict[K, Any]:
+    """The results of one question."""
+    # All of them, also when one has failed already: the client should not go while an answer is under way.
+    wait(futures.values(), 2 * timeout_s)
+    return {what: future.result(0) for what, future in futures.items()}
 
 
 def _admin(bootstrap: str) -> AdminClient:
