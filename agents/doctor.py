@@ -37,10 +37,12 @@ from agents.service_checks import (
     check_port,
     check_topics,
     newest_source_times_ms,
+    topics_of,
 )
 from agents.settings import DEFAULT_FILE, Settings, SettingsError, key_variable, read_settings, settings_origins
 from sinks.clickhouse_dsn import Dsn
 from sinks.errors import DsnError
+from streams.pack import CityPack
 
 T = TypeVar("T")
 
@@ -100,16 +102,16 @@ def _examine(asked: Asked) -> Diagnosis:
         _ended(machine, asked, "machine", findings)
         return Diagnosis(tuple(findings), shown)
     findings += _key(settings, asked.environment)
-    pack = _started(lambda: check_pack_folder(settings.city))
-    kafka = _started(lambda: _kafka(settings, asked))
     clickhouse = _started(lambda: check_clickhouse(settings.clickhouse, asked.timeout_s, asked.now_s))
     port = _started(lambda: (check_port(settings.host, settings.port, asked.timeout_s), None))
-    timezone = _ended(pack, asked, "pack", findings)
+    # Before Kafka: which topics there should be depends on it.
+    pack = _ended(_started(lambda: check_pack_folder(settings.city)), asked, "pack", findings)
+    kafka = _started(lambda: _kafka(settings, pack, asked))
     times_ms = _ended(kafka, asked, "brokers", findings)
     state = _ended(clickhouse, asked, "clickhouse", findings)
     if _is_embedded(settings):
         state = None  # its clock is this machine's, with which there is nothing to compare
-    findings += check_clock(asked.now_s, state, times_ms, timezone)
+    findings += check_clock(asked.now_s, state, times_ms, None if pack is None else pack.timezone)
     _ended(port, asked, "port", findings)
     _ended(machine, asked, "machine", findings)
     return Diagnosis(tuple(findings), shown)
@@ -184,13 +186,14 @@ def _key(settings: Settings, environment: Mapping[str, str]) -> list[Finding]:
 # ---------------------------------------------------------------------------------------------- what must be asked
 
 
-def _kafka(settings: Settings, asked: Asked) -> tuple[list[Finding], dict[str, int] | None]:
+def _kafka(settings: Settings, pack: CityPack | None, asked: Asked) -> tuple[list[Finding], dict[str, int] | None]:
     """Brokers, topics, group, and the newest timestamps."""
     findings, cluster = check_brokers(settings.brokers, asked.timeout_s)
     if cluster is None:
         return [*findings, *(unknown(check, "not looked at: no broker answers") for check in ("topics", "group"))], None
-    findings += check_topics(settings.brokers, settings.prefix, cluster, asked.timeout_s)
-    findings += check_group(settings.brokers, settings.prefix, settings.group, cluster, asked.timeout_s)
+    wanted = topics_of(settings.prefix, pack)
+    findings += check_topics(settings.brokers, settings.prefix, wanted, cluster, asked.timeout_s)
+    findings += check_group(settings.brokers, settings.group, wanted, cluster, asked.timeout_s)
     return findings, newest_source_times_ms(settings.brokers, settings.prefix, cluster, asked.timeout_s)
 
 

@@ -30,7 +30,12 @@ class Metrics:
         self.messages = Counter(
             "citybrain_messages_total", "Elements read from the source topics.", ["source"], registry=registry
         )
-        self.reports = Counter("citybrain_reports_total", "Reports located and sent on.", ["source"], registry=registry)
+        self.reports = Counter(
+            "citybrain_reports_total",
+            "Reports located and sent on, and readings that the rules must judge.",
+            ["source"],
+            registry=registry,
+        )
         self.quiet = Counter(
             "citybrain_quiet_readings_total", "Readings that raised nothing, and cleared alarms.", registry=registry
         )

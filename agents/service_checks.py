@@ -32,8 +32,8 @@ from sinks.kafka_state import (
 from sinks.reach import addresses, why_unreachable
 from sinks.topics import TopicAdministration, TopicSpec, differences, topic_table
 from streams.messages import INCIDENTS, REPORTS, TOPIC_OF_SOURCE
-from streams.pack import PackError, parse_pack, read_pack_files
-from streams.pack_check import check_pack, pack_version
+from streams.pack import CityPack, PackError, parse_pack, read_pack_files
+from streams.pack_check import check_pack
 
 _SKEW_WARNING_S = 2.0
 _SKEW_FAULT_S = 60.0
@@ -42,8 +42,8 @@ _LAG_WARNING_RECORDS = 100_000
 _SHOWN = 3
 
 
-def check_pack_folder(folder: Path) -> tuple[list[Finding], str | None]:
-    """Whether a worker can use the city pack; its time zone if so."""
+def check_pack_folder(folder: Path) -> tuple[list[Finding], CityPack | None]:
+    """Whether a worker can use the city pack; the pack if so."""
     remedy = f"`citybrain check-city {folder}` names every one by file and line"
     try:
         files = read_pack_files(folder)
@@ -55,11 +55,20 @@ def check_pack_folder(folder: Path) -> tuple[list[Finding], str | None]:
         what = f"{folder} has {counted(len(faults), 'fault')}, the first: {faults[0]}"
         return [fault("pack", what, remedy)], None
     pack = parse_pack(files)
-    told = f"{pack.name}, version {pack_version(files)}, {counted(len(pack.categories), 'category', 'categories')}"
+    told = f"{pack.name}, version {pack.version}, {counted(len(pack.categories), 'category', 'categories')}"
     if found:
         what = f"{told}, {counted(len(found), 'warning')}, the first: {found[0]}"
-        return [warning("pack", what, remedy)], pack.timezone
-    return [ok("pack", told)], pack.timezone
+        return [warning("pack", what, remedy)], pack
+    return [ok("pack", told)], pack
+
+
+def topics_of(prefix: str, pack: CityPack | None) -> tuple[TopicSpec, ...]:
+    """Every topic that a worker reads or writes, platforms' own among them, which are as their source's."""
+    table = topic_table(prefix)
+    of_topic = {spec.name.removeprefix(prefix): spec for spec in table}
+    mappings = pack.platforms.items() if pack is not None else ()
+    sources = [(TOPIC_OF_SOURCE[mapping.source], name) for name, mapping in mappings]
+    return table + tuple(replace(of_topic[topic], name=f"{prefix}{topic}.{name}") for topic, name in sources)
 
 
 # ---------------------------------------------------------------------------------------------------------- Kafka
@@ -115,11 +124,11 @@ def judge_cluster(cluster: ClusterState, timeout_s: float) -> list[Finding]:
     return findings or [ok("brokers", f"{told}, cluster {cluster.cluster_id}")]
 
 
-def check_topics(bootstrap: str, prefix: str, cluster: ClusterState, timeout_s: float) -> list[Finding]:
-    """Whether the topics are there, served, and as they should be; partitions may be any number."""
-    specs = tuple(
-        replace(spec, partitions=cluster.partitions.get(spec.name, spec.partitions)) for spec in topic_table(prefix)
-    )
+def check_topics(
+    bootstrap: str, prefix: str, wanted: Sequence[TopicSpec], cluster: ClusterState, timeout_s: float
+) -> list[Finding]:
+    """Whether the topics wanted are there, served, and as they should be; partitions may be any number."""
+    specs = tuple(replace(spec, partitions=cluster.partitions.get(spec.name, spec.partitions)) for spec in wanted)
     missing = [spec.name for spec in specs if spec.name not in cluster.partitions]
     findings = []
     if missing:
@@ -162,10 +171,11 @@ def _configuration_of(
     return findings
 
 
-def check_group(bootstrap: str, prefix: str, group: str, cluster: ClusterState, timeout_s: float) -> list[Finding]:
+def check_group(
+    bootstrap: str, group: str, wanted: Sequence[TopicSpec], cluster: ClusterState, timeout_s: float
+) -> list[Finding]:
     """Who reads, how far behind it is, and whether something was deleted before it was read."""
-    names = [spec.name for spec in topic_table(prefix) if spec.name in cluster.partitions]
-    partitions = {name: cluster.partitions[name] for name in names}
+    partitions = {spec.name: cluster.partitions[spec.name] for spec in wanted if spec.name in cluster.partitions}
     if not partitions:
         return [unknown("group", "not looked at: there are no topics")]
     try:

@@ -22,7 +22,14 @@ FIRST_METADATA_VERSION_OF_4 = 25
 
 _EMBEDDED = "mockCluster"
 _PAUSE_S = 0.1
-_PASSING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
+_PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+}
 
 
 K = TypeVar("K")
@@ -125,7 +132,7 @@ def read_group_state(bootstrap: str, group: str, partitions: Mapping[str, int], 
     # whole process on a Kafka that had never had a group.)
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
     try:
-        committed = consumer.committed(places, timeout=timeout_s) if places else []
+        committed = _settled(partial(consumer.committed, places), until_s) if places else []
         bounds = [_settled(partial(consumer.get_watermark_offsets, place), until_s) for place in places]
     except KafkaException as error:
         raise SinkUnavailable(f"the offsets of group {group} are not told: {_said(error)}") from error
@@ -180,7 +187,7 @@ def newest_times_ms(bootstrap: str, partitions: Mapping[str, int], timeout_s: fl
 
 
 def _settled(ask: Callable[..., T], until_s: float) -> T:
-    """The answer, asked for again while leaders move, as they do for a moment after a topic is made."""
+    """The answer, asked for again while leaders and coordinators move, as they do after a topic or group is made."""
     while True:
         left_s = until_s - time.monotonic()
         try:

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.commands.addresses import BROKERS_HELP, PREFIX_HELP
 from agents.commands.answers import printable
 from agents.commands.console import counted, json_option, say_json
+from agents.commands.settings_options import settings_options
 from agents.finding import Finding, State
 
 if TYPE_CHECKING:
@@ -36,14 +36,7 @@ Example:
   CITYBRAIN_CALLER_KEY_FILE=caller.key citybrain doctor --city packs/sample --brokers kafka:9092
 """,
 )
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: citybrain.toml, if there]")
-@click.option("--city", type=click.Path(path_type=Path), help="The city pack, a folder.")
-@click.option("--brokers", help=BROKERS_HELP)
-@click.option("--prefix", help=PREFIX_HELP)
-@click.option("--group", help="Consumer group.")
-@click.option("--clickhouse", help="DSN: clickhouse://… a server, chdb:///path the embedded engine.")
-@click.option("--host", help="Address that the worker serves /metrics on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port of it.")
+@settings_options
 @click.option(
     "--timeout-s",
     type=click.FloatRange(0.5, 60),

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from agents.commands.addresses import BROKERS_HELP, PREFIX_HELP, require_broker
+from agents.commands.addresses import require_broker
 from agents.commands.console import fail, load_city
+from agents.commands.settings_options import settings_options
 from agents.log_lines import hear, set_up_logging
 from agents.settings import LOG_LEVELS, Settings, SettingsError, read_settings
 from streams.dead_letters import SERVICE_VERSION
@@ -25,14 +26,7 @@ Example:
   CITYBRAIN_CALLER_KEY_FILE=caller.key citybrain worker --city packs/sample --brokers kafka:9092
 """
 )
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: citybrain.toml, if there]")
-@click.option("--city", type=click.Path(path_type=Path), help="The city pack, a folder.")
-@click.option("--brokers", help=BROKERS_HELP)
-@click.option("--prefix", help=PREFIX_HELP)
-@click.option("--group", help="Consumer group.")
-@click.option("--clickhouse", help="DSN: clickhouse://… a server, chdb:///path the embedded engine.")
-@click.option("--host", help="Address to serve /metrics, /healthz and /readyz on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port of it; 0 takes a free one.")
+@settings_options
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), help="What to log.")
 @click.option("--json", "as_json", is_flag=True, help="Log one JSON object a line, for machines.")
 @click.option("--test-key", is_flag=True, hidden=True, help="Hash callers under the published test key: demo only.")

@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,13 @@ from agents.service_checks import (
     check_topics,
     judge_cluster,
     newest_source_times_ms,
+    topics_of,
 )
 from sinks.clickhouse import ClickHouseSink
 from sinks.clickhouse_front import FrontProcess
 from sinks.kafka_state import ClusterState, read_cluster_state
 from sinks.topics import TopicAdministration, topic_table
+from streams.pack_entries import PlatformMapping
 from streams.privacy import TEST_KEY
 
 SAMPLE = Path(__file__).resolve().parents[2] / "packs" / "sample"
@@ -66,6 +69,15 @@ def listener() -> Iterator[socket.socket]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         yield listening
+
+
+@contextmanager
+def fault_of(front: FrontProcess, mode: str) -> Iterator[None]:
+    front.fault(mode)
+    try:
+        yield
+    finally:
+        front.fault("none")
 
 
 def address_of(listening: socket.socket) -> str:
@@ -206,12 +218,22 @@ def test_a_pack_with_faults_is_one_line_that_names_the_first(tmp_path: Path) -> 
     shutil.copytree(SAMPLE, pack)
     text = (pack / "city.toml").read_text(encoding="utf-8")
     (pack / "city.toml").write_text(text.replace("Asia/Shanghai", "Asia/Yunting"), encoding="utf-8")
-    findings, timezone = check_pack_folder(pack)
+    findings, found = check_pack_folder(pack)
     finding = only(findings, "pack", State.FAULT)
     assert "has 1 fault, the first: city.toml:" in finding.what
     assert "Asia/Yunting" in finding.what
     assert f"`citybrain check-city {pack}`" in finding.remedy
-    assert timezone is None
+    assert found is None
+
+
+def test_the_topics_of_platforms_that_a_pack_maps_are_wanted_too() -> None:
+    _, pack = check_pack_folder(SAMPLE)
+    assert pack is not None
+    pack = replace(pack, platforms={"huaxin": PlatformMapping(name="huaxin", source="iot")})
+    wanted = {spec.name: spec for spec in topics_of("x.", pack)}
+    own = "x.iot.readings.huaxin"
+    assert set(wanted) == {spec.name for spec in topic_table("x.")} | {own}
+    assert replace(wanted[own], name="x.iot.readings") == wanted["x.iot.readings"]
 
 
 # ----------------------------------------------------------------------------------------------------------- Kafka
@@ -268,7 +290,7 @@ def test_a_cluster_is_judged_by_what_it_tells(cluster: ClusterState, state: Stat
 def test_topics_that_are_missing_are_one_line_and_how_to_make_them(embedded_kafka: Embedded, topic_prefix: str) -> None:
     embedded_kafka.create_topic(topic_prefix + "reports", 3)
     cluster = read_cluster_state(embedded_kafka.bootstrap, 5.0)
-    findings = check_topics(embedded_kafka.bootstrap, topic_prefix, cluster, 5.0)
+    findings = check_topics(embedded_kafka.bootstrap, topic_prefix, topic_table(topic_prefix), cluster, 5.0)
     finding = only(findings, "topics", State.FAULT)
     assert finding.what.startswith(f"8 of 9 topics are missing: {topic_prefix}iot.readings, ")
     assert finding.what.endswith(" and 5 more")
@@ -281,7 +303,7 @@ def test_partitions_that_nobody_serves_are_a_fault_if_they_are_ours(
     make_topics(embedded_kafka, topic_prefix)
     cluster = read_cluster_state(embedded_kafka.bootstrap, 5.0)
     cluster = replace(cluster, without_leader=("other.topic[0]", f"{topic_prefix}reports[2]"))
-    findings = check_topics(embedded_kafka.bootstrap, topic_prefix, cluster, 5.0)
+    findings = check_topics(embedded_kafka.bootstrap, topic_prefix, topic_table(topic_prefix), cluster, 5.0)
     assert only(findings, "topics", State.FAULT).what == f"1 partition nobody serves: {topic_prefix}reports[2]"
 
 
@@ -293,7 +315,7 @@ def test_retention_that_loses_the_log_is_a_fault_and_another_a_warning(kafka: Ka
             config["retention.ms"] = "3600000"
         kafka.create_topic(spec.name, spec.partitions, config)
     cluster = read_cluster_state(kafka.bootstrap, 5.0)
-    findings = check_topics(kafka.bootstrap, topic_prefix, cluster, 5.0)
+    findings = check_topics(kafka.bootstrap, topic_prefix, topic_table(topic_prefix), cluster, 5.0)
     assert {(finding.what, finding.state) for finding in findings} == {
         (f"{topic_prefix}reports: retention.ms is 3600000 instead of -1", State.FAULT),
         (f"{topic_prefix}assignments: retention.ms is 3600000 instead of 2592000000", State.WARNING),
@@ -304,7 +326,7 @@ def test_a_group_that_lags_or_lost_records_is_told(kafka: Kafka, topic_prefix: s
     make_topics(kafka, topic_prefix)
     topic, group = topic_prefix + "hotline.tickets", topic_prefix + "group"
     cluster = read_cluster_state(kafka.bootstrap, 5.0)
-    check = lambda: check_group(kafka.bootstrap, topic_prefix, group, cluster, 5.0)  # noqa: E731
+    check = lambda: check_group(kafka.bootstrap, group, topic_table(topic_prefix), cluster, 5.0)  # noqa: E731
     assert only(check(), "group", State.OK).what.endswith("0 records wait to be acknowledged")
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     for _ in range(5):
@@ -350,20 +372,14 @@ def test_a_clickhouse_that_never_answers_is_a_fault_within_its_time(listener: so
 
 
 def test_a_login_that_is_refused_is_a_fault(front: FrontProcess) -> None:
-    front.fault("refuse_login")
-    try:
+    with fault_of(front, "refuse_login"):
         findings, _ = check_clickhouse(front.dsn, 5.0, time.time)
-    finally:
-        front.fault("none")
     assert "refuses the login" in only(findings, "clickhouse", State.FAULT).what
 
 
 def test_a_table_that_cannot_be_written_is_a_fault_with_the_grant_that_is_missing(front: FrontProcess) -> None:
-    front.fault("fail_inserts")
-    try:
+    with fault_of(front, "fail_inserts"):
         findings, _ = check_clickhouse(front.dsn, 5.0, time.time)
-    finally:
-        front.fault("none")
     assert only(findings, "clickhouse", State.FAULT).remedy == "GRANT SELECT, INSERT ON citybrain.* TO default"
 
 
