@@ -41,7 +41,7 @@ def test_a_worker_reads_a_platforms_own_topic_and_the_header_and_does_not_need_e
             headers=[("traceparent", b"00"), ("platform", b"tingshi")],
         ),
     ]
-    with service(kafka, topic_prefix, SAMPLE, tmp_path) as running:
+    with service(kafka, topic_prefix, SAMPLE, tmp_path, own_topics=False) as running:
         kafka.create_topic(topic_prefix + tingwu.topic, 2, None)
         running.start()
         produce_recording(messages, kafka.bootstrap, topic_prefix)
