@@ -130,10 +130,7 @@ class Service:
         """Return when the group has committed all that stands in all topics it reads."""
         asker = Consumer({"bootstrap.servers": self.broker.bootstrap, "group.id": self.group, "log_level": 2})
         places = [
-            TopicPartition(topic.name, partition)
-            for topic in self.topics
-            if not topic.name.endswith("dispatch.feedback")
-            for partition in range(topic.partitions)
+            TopicPartition(topic.name, partition) for topic in self.topics for partition in range(topic.partitions)
         ]
 
         def behind() -> dict[str, str]:
