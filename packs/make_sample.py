@@ -10,10 +10,10 @@ on every machine; no geometry library takes part.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import math
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -942,4 +942,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "sample")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "sample")
+    main(parser.parse_args().folder)
