@@ -244,7 +244,7 @@ class Dedupe:
         # The kernel does not look twice, and reads out of bounds without a word.
         if count and not 0 <= reports.category.min() <= reports.category.max() < len(self.rules.of_category):
             raise ValueError("a report of a category that these terms do not have")
-        self._reserve(count + len(feedback))
+        self._reserve(count + 2 * len(feedback))  # feedback takes up to two keys
         self.batch += 1
         lat_deg = np.where(reports.lat_e7 == NO_POSITION, 0, reports.lat_e7) * 1e-7
         scale = np.rint(np.array(metres_per_degree(lat_deg)) * 1e-5 * (1 << _SCALE_BITS)).astype(np.int64)
@@ -510,11 +510,29 @@ def _salted(hi: Any, group: Any) -> Any:
 
 
 @_jit
+def _at_origin(hi: Any, lo: Any, partition: Any, offset: Any, index: Any) -> Any:
+    """The key of what has that key and came from there."""
+    salt = np.uint64(0x9E3779B97F4A7C15)
+    place = (np.uint64(partition) << np.uint64(32)) ^ np.uint64(index)
+    return hi ^ _mixed(np.uint64(offset) + salt), lo ^ _mixed(place + salt)
+
+
+@_jit
 def _apply_feedback(
     one: Any, at: Any, batch: Any, now: Any, remember_ms: Any, reach_lon: Any, reach_lat: Any, used: Any,
     incidents: Any, squares: Any, keys: Any, ids: Any, snapshots: Any, snapshot_at: Any, snapshot_incident: Any,
 ) -> None:  # fmt: skip
     one.incident = -1
+    # Known by its origin too: what was refused must stay so when the log delivers it again, though it may be legal then.
+    horizon = max(now, one.ingested_ms) - remember_ms
+    hi, lo = _at_origin(one.id_hi, one.id_lo, one.partition, one.offset, one.index)
+    key = _find_key(keys, hi, lo)
+    if keys[key].used == 1 and keys[key].ingested_ms >= horizon:
+        one.result = FEEDBACK_REDELIVERED
+        return
+    if keys[key].used == 0:
+        used[_KEYS] += 1
+    _write_key(keys, key, hi, lo, -1, one.ingested_ms, one.partition, one.offset, one.index)
     if one.group < 0:
         one.result = UNKNOWN_INCIDENT
         return
@@ -525,15 +543,9 @@ def _apply_feedback(
     number = np.int64(ids[found].incident)
     one.incident = number
     one.status = incidents[number].status
-    hi = _salted(one.id_hi, one.group)
-    key = _find_key(keys, hi, one.id_lo)
-    if keys[key].used == 1 and keys[key].ingested_ms >= now - remember_ms:
-        is_same = (
-            keys[key].first_partition == one.partition
-            and keys[key].first_offset == one.offset
-            and keys[key].first_index == one.index
-        )
-        one.result = FEEDBACK_REDELIVERED if is_same else REPEATED
+    key = _find_key(keys, one.id_hi, one.id_lo)
+    if keys[key].used == 1 and keys[key].ingested_ms >= horizon:
+        one.result = REPEATED
         return
     status = TRANSITION[one.status, one.action]
     if status < 0:
@@ -542,7 +554,7 @@ def _apply_feedback(
     one.result = APPLIED
     if keys[key].used == 0:
         used[_KEYS] += 1
-    _write_key(keys, key, hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
+    _write_key(keys, key, one.id_hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
     incidents[number].status = status
     incidents[number].ended_ms = one.time_ms if status >= CLOSED else NEVER
     incidents[number].version += 1
@@ -679,20 +691,16 @@ def _decide(
             ):
                 outcome[i] = REDELIVERED
                 continue
-            place = (np.uint64(partition[i]) << np.uint64(32)) ^ np.uint64(index[i])
-            origin_hi = hi ^ _mixed(np.uint64(offset[i]) + np.uint64(0x9E3779B97F4A7C15))
-            origin_lo = key_lo[i] ^ _mixed(place + np.uint64(0x9E3779B97F4A7C15))
+            origin_hi, origin_lo = _at_origin(hi, key_lo[i], partition[i], offset[i], index[i])
             origin_at = _find_key(keys, origin_hi, origin_lo)
             if keys[origin_at].used == 1 and keys[origin_at].ingested_ms >= now - remember_ms:
                 outcome[i] = REDELIVERED
                 continue
             if keys[origin_at].used == 0:
                 used[_KEYS] += 1
-            keys[origin_at].used = 1
-            keys[origin_at].hi = origin_hi
-            keys[origin_at].lo = origin_lo
-            keys[origin_at].incident = keys[at].incident
-            keys[origin_at].ingested_ms = ingested[i]
+            _write_key(
+                keys, origin_at, origin_hi, origin_lo, keys[at].incident, ingested[i], partition[i], offset[i], index[i]
+            )
             # From its last coming on, so that whoever remembers a further origin remembers the report.
             keys[at].ingested_ms = max(keys[at].ingested_ms, ingested[i])
             outcome[i] = REPEAT

@@ -134,11 +134,17 @@ class Definition:
         self.marks: dict[tuple[int, int], tuple[int, bool]] = {}
         self.watermark_ms: int | None = None
         self._remembered: dict[tuple[object, ...], _Remembered] = {}
-        self._said: dict[tuple[object, ...], tuple[int, int]] = {}
+        self._heard: dict[tuple[object, ...], dict[int, int]] = {}
+        self._applied: dict[tuple[object, ...], int] = {}
 
     def hear(self, said: Said) -> tuple[str, int | None]:
         """What becomes of feedback, and the incident it is about."""
-        now = -(2**62) if self.watermark_ms is None else self.watermark_ms
+        now = max(said.ingested_ms, -(2**62) if self.watermark_ms is None else self.watermark_ms)
+        horizon_ms = now - self.remember_ms
+        heard = self._heard.setdefault((said.group, said.id, said.key), {})
+        if heard.get(said.offset, horizon_ms - 1) >= horizon_ms:
+            return "redelivered", None
+        heard[said.offset] = said.ingested_ms
         about = [
             number
             for number, one in enumerate(self.incidents)
@@ -148,13 +154,12 @@ class Definition:
             return "unknown_incident", None
         (number,) = about
         old = self.incidents[number]
-        before = self._said.get((said.group, said.id, said.key))
-        if before is not None and before[1] >= now - self.remember_ms:
-            return ("redelivered" if before[0] == said.offset else "repeated"), number
+        if self._applied.get((said.group, said.id, said.key), horizon_ms - 1) >= horizon_ms:
+            return "repeated", number
         status, may_follow = STEPS[said.action]
         if old.status not in may_follow:
             return "illegal_transition", number
-        self._said[(said.group, said.id, said.key)] = (said.offset, said.ingested_ms)
+        self._applied[(said.group, said.id, said.key)] = said.ingested_ms
         self.incidents[number] = replace(
             old,
             status=status,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from city_scenario import City, at_ms
 from dedupe_definition import STEPS, Definition, Row, Said, Tick
@@ -11,7 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from test_dedupe import LATENESS_S, MANHOLE, PACKS, REMEMBER_S, T0, compare_batch, dedupe_of
 
 from streams.feedback import ACTIONS, ILLEGAL, STATUSES, TRANSITION
-from streams.messages import Action, Status
+from streams.intake import SourceRecord
+from streams.messages import FEEDBACK, Action, Status
 from streams.terms import PackTerms
 
 PACK = PACKS["the equator"][0]
@@ -125,6 +128,11 @@ def begun(city: City) -> str:
     return city.one().incident_id
 
 
+def feedback(action: str, incident_id: str, *, at: str, offset: int) -> SourceRecord:
+    value = {"id": f"f{offset}", "time": at_ms(at), "action": action, "incident_id": incident_id}
+    return SourceRecord(FEEDBACK, 0, offset, at_ms(at), None, json.dumps(value).encode())
+
+
 def test_from_opening_to_closing_every_step_is_told(city):
     """A cover is reported at midnight and closed an hour later; each step is a version of its own."""
     incident = begun(city)
@@ -207,6 +215,20 @@ def test_the_same_feedback_twice_is_applied_once_and_out_of_order_is_refused(cit
     assert city.say("reopen", incident, at="00:02:00", say_id="c") == "illegal_transition"
     assert city.say("close", incident, at="00:02:00", say_id="c") == "applied"  # what was refused was not applied
     assert (city.one().version, city.one().status) == (3, "closed")
+
+
+def test_refused_feedback_stays_refused_when_the_log_delivers_it_again(city):
+    """A worker died between sending a batch on and committing it: the reopening that came too early is in the log twice,
+    and the second time it would be legal."""
+    incident = begun(city)
+    early = feedback("reopen", incident, at="00:01:00", offset=1)
+    of_nobody = feedback("accept", "990100-none-" + "0" * 32, at="00:01:00", offset=2)
+    close = feedback("close", incident, at="00:02:00", offset=3)
+    records = [early, of_nobody, close]
+    assert [city.send(record) for record in records] == ["illegal_transition", "unknown_incident", "applied"]
+    stands = city.shard.incidents()
+    assert [city.send(record) for record in records] == ["quiet"] * 3
+    assert city.shard.incidents() == stands
 
 
 @pytest.mark.parametrize(
