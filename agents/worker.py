@@ -158,6 +158,7 @@ class Worker:
             for tp in sources_assigned:
                 self._processed.setdefault(tp, -1)
             async with self._intake_turn:
+                self.intake.forget([(tp.topic.removeprefix(prefix), tp.partition) for tp in sources_assigned])
                 marks = [self._mark(tp, drained=False) for tp in sorted(sources_assigned)]
                 if marks:
                     await self._or_crash(self.intake.tick, marks)

@@ -14,14 +14,19 @@ class DeviceCopies:
     """Recognises a report of the same device, category and event time that came through another platform.
 
     Such a copy takes the key of the report that came first, and so is a repeat of it.  Bounded by the reports of
-    devices within ``remember_ms`` of the newest.
+    devices no older than ``remember_ms`` before the newest mark.  The mark and not the newest event time, for one clock
+    that is years ahead must not make all other devices' reports too old to be known again.
     """
 
     def __init__(self, remember_ms: int) -> None:
         self._remember_ms = remember_ms
-        self._first: dict[tuple[str, str, int], tuple[str, int, int]] = {}
-        self._newest_ms = 0
+        self._first: dict[tuple[int, str, str, int], tuple[str, int, int]] = {}
+        self._horizon_ms = -(2**62)
         self._prune_at = _PRUNED_FROM
+
+    def __len__(self) -> int:
+        """Reports remembered."""
+        return len(self._first)
 
     def unify(self, reports: LocatedReports, terms: Terms) -> None:
         """Give copies the key of the first, in place."""
@@ -29,19 +34,20 @@ class DeviceCopies:
         if not len(rows):
             return
         key_hi, key_lo = reports.key_hi.copy(), reports.key_lo.copy()
-        for row in rows.tolist():
-            time_ms = int(reports.time_ms[row])
-            self._newest_ms = max(self._newest_ms, time_ms)
-            if time_ms < self._newest_ms - self._remember_ms:
+        columns = (reports.source, reports.device, reports.category, reports.time_ms, reports.mark_ms, reports.platform)
+        said_by = (column[rows].tolist() for column in (*columns, key_hi, key_lo))
+        for row, source, device, category, time_ms, mark_ms, platform, hi, lo in zip(
+            rows.tolist(), *said_by, strict=True
+        ):
+            self._horizon_ms = max(self._horizon_ms, mark_ms - self._remember_ms)
+            if time_ms < self._horizon_ms:
                 continue  # forgotten or about to be
-            said = (reports.device[row], terms.categories[reports.category[row]].code, time_ms)
-            own = (reports.platform[row], int(key_hi[row]), int(key_lo[row]))
-            first = self._first.setdefault(said, own)
+            said = (source, device, terms.categories[category].code, time_ms)
+            first = self._first.setdefault(said, (platform, hi, lo))
             # One platform that says the same twice under two ids means two things.
-            if first[0] != own[0]:
+            if first[0] != platform:
                 key_hi[row], key_lo[row] = first[1:]
         reports.key_hi, reports.key_lo = key_hi, key_lo
         if len(self._first) > self._prune_at:
-            horizon_ms = self._newest_ms - self._remember_ms
-            self._first = {said: first for said, first in self._first.items() if said[2] >= horizon_ms}
+            self._first = {said: first for said, first in self._first.items() if said[3] >= self._horizon_ms}
             self._prune_at = max(_PRUNED_FROM, 2 * len(self._first))

@@ -523,7 +523,7 @@ def _apply_feedback(
     incidents: Any, squares: Any, keys: Any, ids: Any, snapshots: Any, snapshot_at: Any, snapshot_incident: Any,
 ) -> None:  # fmt: skip
     one.incident = -1
-    # Known by its origin too: what was refused must stay so when the log delivers it again, though it may be legal then.
+    # Known by its origin too: what was refused must stay so when the log delivers it again, be it legal by then.
     horizon = max(now, one.ingested_ms) - remember_ms
     hi, lo = _at_origin(one.id_hi, one.id_lo, one.partition, one.offset, one.index)
     key = _find_key(keys, hi, lo)

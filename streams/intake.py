@@ -175,6 +175,12 @@ class Intake:
         # Where a device was found to be within the city last time, so that it need not be asked each time.
         self._found_at: dict[str, tuple[float | None, float | None, str | None]] = {}
 
+    def forget(self, topic: str, partition: int) -> None:
+        """A partition came from another worker, who may have passed on readings that were never seen here."""
+        number = self._partition_numbers.get((topic, partition))
+        if number is not None:
+            self._readings.forget(number)
+
     @property
     def topics(self) -> list[str]:
         """Every topic that can be taken: the sources', the platforms' own, and `dispatch.feedback`."""

@@ -100,7 +100,7 @@ class Shard:
         self.terms = terms
         self.dedupe = Dedupe(terms, lateness_s=lateness_s, remember_s=remember_s, one_clock=one_clock)
         self._tells = tells
-        self._alarms = AlarmStates()
+        self._alarms = AlarmStates(remember_s * 1000)
         self._copies = DeviceCopies(remember_s * 1000)
         self._pack_versions: list[str] = []
         # First and latest report of each incident, by row; texts do not fit the core's columns.
@@ -180,11 +180,11 @@ class Shard:
         judged.category = reports.category.copy()
         keep = np.ones(len(reports), bool)
         quiet = 0
-        for row in readings.tolist():
-            metric, value, rules = reports.reading[row]
-            raising = self._alarms.judge(
-                reports.device[row], metric, value, int(reports.time_ms[row]), [terms for terms, _ in rules]
-            )
+        columns = (reports.reading, reports.device, reports.time_ms, reports.mark_ms)
+        for row, (metric, value, rules), device, time_ms, mark_ms in zip(
+            readings.tolist(), *(column[readings].tolist() for column in columns), strict=True
+        ):
+            raising = self._alarms.judge(device, metric, value, time_ms, mark_ms, [terms for terms, _ in rules])
             reporting = rules[max(raising, 0)][1]  # a quiet one is counted where its first rule reports
             owned = owns(self.terms.categories[reporting].group)
             if raising >= 0 and owned:

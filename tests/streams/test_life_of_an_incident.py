@@ -218,8 +218,10 @@ def test_the_same_feedback_twice_is_applied_once_and_out_of_order_is_refused(cit
 
 
 def test_refused_feedback_stays_refused_when_the_log_delivers_it_again(city):
-    """A worker died between sending a batch on and committing it: the reopening that came too early is in the log twice,
-    and the second time it would be legal."""
+    """A worker died between sending a batch and committing it, so a reopening that came too early is in the log twice.
+
+    The second time it would be legal.
+    """
     incident = begun(city)
     early = feedback("reopen", incident, at="00:01:00", offset=1)
     of_nobody = feedback("accept", "990100-none-" + "0" * 32, at="00:01:00", offset=2)
