@@ -211,10 +211,15 @@ def depth(*values: float, start_s: int = 700, every_s: int = 10) -> list[Said]:
 @example([Step(depth(2.5, 2.5)), Step(depth(4.0, start_s=730), pack="all")], 5, "some")
 # While the partition was another worker's, an alarm was raised; the first must let it end when it has it again.
 @example(
-    [Step(depth(0, 0)), Step(depth(4.0, start_s=1400), restart="another worker"),
-     Step(depth(0, start_s=2100), restart="another worker"), Step(depth(4.0, start_s=2800))],
-    1, "all",
-)  # fmt: skip
+    [
+        Step(depth(0.0, 0.0, every_s=700)),
+        Step(depth(4.0, start_s=2000), restart="another worker"),
+        Step(depth(0.0, start_s=2700), restart="another worker"),
+        Step(depth(4.0, start_s=2800)),
+    ],
+    1,
+    "all",
+)
 def test_what_is_reported_is_what_the_definition_reports(steps: list[Step], shards: int, first_pack: str) -> None:
     """At any batching, through two source partitions, over restarts of either side and changes of the rules."""
     run(steps, shards, first_pack)
