@@ -255,15 +255,15 @@ class Worker:
             self._pack_folder.look()
         except PackError as error:
             self.metrics.pack_reloads.labels("failed").inc()
-            self.metrics.pack_reload_failed.set(1)
             log.error("the changed pack is not taken up, %s stays in use: %s", self.intake.pack_version, error)
+        # Also when the folder is mended to just what is in use, so that there is nothing to take up.
+        self.metrics.pack_reload_failed.set(not self._pack_folder.is_sound)
 
     def _take_up_pack(self) -> None:
         made = self._pack_folder.take()
         former = self.intake.pack_version
         self.intake.use(made)
         self.metrics.pack_reloads.labels("ok").inc()
-        self.metrics.pack_reload_failed.set(0)
         log.info("the pack changed: from %s to %s", former, made.pack.version)
         unread = {self.settings.prefix + topic for topic in self.intake.topics} - self._subscribed
         if unread:
