@@ -31,9 +31,9 @@ _EVERY_SHARD = -1
 class Router:
     """Splits what was located under some terms into the parts of the shards.
 
-    A reading goes to every shard: each judges it alike, and the one that has the category of the rule that reports makes
-    the report.  Were it sent only to those that have a category of its metric's rules, a rule that comes with a changed
-    pack could bring a shard that knows nothing of what was raised before.
+    A reading goes to every shard: each judges it alike, and the one that has the category of the rule that reports
+    makes the report.  Were it sent only to those that have a category of its metric's rules, a rule that comes with a
+    changed pack could bring a shard that knows nothing of what was raised before.
     """
 
     def __init__(self, terms: Terms, shards: int) -> None:
