@@ -1,17 +1,18 @@
 """The dedupe core: which incident a report speaks of, and how far its handling has come.
 
 A sequential, deterministic fold over columns.  Near is an incident of the report's category group that lies within
-``radius_m`` of the incident's category plus the report's capped accuracy.  Of those near, in this order:
+``radius_m`` of the incident's category plus the report's capped accuracy.  The nearest of those is meant that
 
-1. one whose window (``last_report_at`` ± ``window_s``) covers the event time, and that has not ended before it, is
-   joined;
-2. one that ended (closed or rejected) at most ``reopen_s`` before the event time is reopened;
-3. of one that ended earlier, or never ended and whose window did at most ``reopen_s`` before, the new incident that
-   the report founds is a recurrence; otherwise it founds one all the same.
+1. it joins: the window (``last_report_at`` ± ``window_s``) covers the event time, or it has ended (closed or rejected),
+   but not before the event time;
+2. or reopens: it ended at most ``reopen_s`` before the event time.
 
-Of several the nearest, then the smaller (``opened_at``, id).  An incident that has recurred is taken up by 1 alone:
-its successor stands for the place.  Distances are whole centimetres from the founding position, so ties are exact and
-the same on every machine.  Feedback moves an incident's status, in the order of the log.
+Where there is none, the report founds an incident; that is the recurrence of the nearest one that ended earlier, or
+never ended and whose window did at most ``reopen_s`` before.
+
+Of those equally near the smaller (``opened_at``, id).  An incident that has recurred is joined in its window alone:
+after that its successor stands for the place.  Distances are whole centimetres from the founding position, so ties are
+exact and the same on every machine.  Feedback moves an incident's status, in the order of the log.
 
 The state is four arrays: the incidents; open-addressing tables from (group, square of the plane) to incidents, from a
 report's key to where it went, and from an incident's key to the incident.
@@ -839,27 +840,25 @@ def _how(incident: Any, rule: Any, time: Any, held_from: Any) -> Any:
     """How a report of that event time, near the incident, comes together with it; `FOUNDED` if not at all."""
     window_end = incident.last_ms + rule.window_ms
     has_ended = incident.ended_ms != NEVER
-    if (
-        incident.last_ms - rule.window_ms <= time <= window_end
-        and window_end >= held_from
-        and (not has_ended or time <= incident.ended_ms)
-    ):
-        return BEFORE_ITS_END if has_ended else IN_WINDOW
-    if incident.superseded:
-        return FOUNDED
-    if has_ended:
+    if has_ended and time > incident.ended_ms:
         until = incident.ended_ms + rule.reopen_ms
-        if time <= incident.ended_ms or until + RECURRENCE_MS < max(time, held_from):
+        if incident.superseded or until + RECURRENCE_MS < max(time, held_from):
             return FOUNDED
         return AFTER_ITS_END if time <= until else RECURRENCE
+    # What has ended is held to its end, if that comes after its window's, unless its successor stands for it then.
+    held_until = max(window_end, incident.ended_ms) if not incident.superseded else window_end
+    if incident.last_ms - rule.window_ms <= time <= held_until and held_until >= held_from:
+        return BEFORE_ITS_END if has_ended else IN_WINDOW
     until = window_end + rule.reopen_ms
-    return RECURRENCE if window_end < time <= until and until >= held_from else FOUNDED
+    if has_ended or incident.superseded or not window_end < time <= until or until < held_from:
+        return FOUNDED
+    return RECURRENCE
 
 
 @_jit
 def _comes_before(incidents: Any, how: Any, cm2: Any, one: Any, other_how: Any, other_cm2: Any, other: Any) -> Any:
-    """To be joined before to be reopened before to recur; then nearest first, then the smaller (opened_at, id)."""
-    if max(how, BEFORE_ITS_END) != max(other_how, BEFORE_ITS_END):
+    """To be joined or reopened before to recur; then nearest first, then the smaller (opened_at, id)."""
+    if max(how, AFTER_ITS_END) != max(other_how, AFTER_ITS_END):
         return how < other_how
     if cm2 != other_cm2:
         return cm2 < other_cm2

@@ -349,9 +349,7 @@ class Intake:
             marks.append(mark or 0)
         return ingested, marks
 
-    def _heard_at_own_time(
-        self, clock: tuple[str, int], mark: int | None, times_ms: Sequence[int]
-    ) -> tuple[int, int]:
+    def _heard_at_own_time(self, clock: tuple[str, int], mark: int | None, times_ms: Sequence[int]) -> tuple[int, int]:
         """Ingestion time and mark of a record that came, for want of a timestamp, at the newest of its own times.
 
         One clock of the year 2099 must neither make all that follows late, nor the rest of its array too old: a leap of

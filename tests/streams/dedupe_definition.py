@@ -87,7 +87,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Match:
-    """An incident that a report is near; sorted by the contract's order: joined, then reopened, then recurred."""
+    """An incident that a report joins, reopens or is a recurrence of."""
 
     rank: int
     cm2: int
@@ -198,7 +198,10 @@ class Definition:
             return Answer("not_an_event", None)
 
         is_late = row.time_ms < now - self.lateness_ms
-        near = sorted(self._near(row, now), key=lambda match: (match.rank, match.cm2, match.opened_ms, match.key))
+        near = sorted(
+            self._near(row, now),
+            key=lambda match: (match.rank == RECURRED, match.cm2, match.opened_ms, match.key),
+        )
         matches = [match for match in near if match.rank != RECURRED]
         gap_ms = past = None
         outcome = "opened"
@@ -260,22 +263,21 @@ class Definition:
         """Whether a report of that time, near the incident, joins or reopens it, is its recurrence, or none of it."""
         window_ms = self.window_ms[incident.category]
         reopen_ms = round(self.categories[incident.category].reopen_s * 1000)
-        window_end = incident.last_ms + window_ms
-        has_ended = incident.ended_ms is not None
-        in_window = incident.last_ms - window_ms <= time_ms <= window_end and window_end >= held_from
-        if in_window and (not has_ended or time_ms <= incident.ended_ms):
-            return JOINED
-        if incident.has_recurred:
+        window_start, window_end = incident.last_ms - window_ms, incident.last_ms + window_ms
+        in_window = window_start <= time_ms <= window_end and window_end >= held_from
+        if incident.ended_ms is None:
+            if in_window:
+                return JOINED
+            until = window_end + reopen_ms
+            recurs = window_end < time_ms <= until and until >= held_from and not incident.has_recurred
+            return RECURRED if recurs else None
+        if time_ms <= incident.ended_ms:
+            in_hand = window_start <= time_ms and incident.ended_ms >= held_from and not incident.has_recurred
+            return JOINED if in_window or in_hand else None
+        until = incident.ended_ms + reopen_ms
+        if incident.has_recurred or until + YEAR_MS < max(time_ms, held_from):
             return None
-        if has_ended and time_ms > incident.ended_ms:
-            until = incident.ended_ms + reopen_ms
-            if until + YEAR_MS < max(time_ms, held_from):
-                return None
-            return REOPENED if time_ms <= until else RECURRED
-        until = window_end + reopen_ms
-        if not has_ended and window_end < time_ms <= until and until >= held_from:
-            return RECURRED
-        return None
+        return REOPENED if time_ms <= until else RECURRED
 
     def _mark(self, source: int, partition: int, newest_ms: int, drained: bool) -> None:
         clock = (0, 0) if self.one_clock else (source, partition)

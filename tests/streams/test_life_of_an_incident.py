@@ -198,13 +198,32 @@ def test_what_has_recurred_is_reopened_no_more(city):
     assert status == {first: "closed", second: "open"}
 
 
-def test_an_open_incident_is_joined_before_an_ended_one_is_reopened(city):
-    """The ended one lies nearer; what is in work explains the call without calling a repair a fake."""
+@pytest.mark.parametrize(("east_m", "outcome"), [(20, "reopened"), (25, "joined")])
+def test_of_an_ended_and_an_open_incident_the_nearer_is_meant(city, east_m, outcome):
+    """A repair that was a fake must not vanish in the work on the next cover."""
     first = begun(city)
     city.say("reject", first, at="00:01:00")
     city.report(at="00:00:30", source="video", category="manhole", where=(45, 0))
-    assert city.report(at="00:02:00", source="hotline", category="manhole", where=(20, 0)) == "joined"
-    assert {one.status for one in city.shard.incidents()} == {"rejected", "open"}
+    assert city.report(at="00:02:00", source="hotline", category="manhole", where=(east_m, 0)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("at", "heard", "outcome"),
+    [
+        pytest.param("00:30:00", "05:05:00", "late", id="seen in its window, told when it was closed"),
+        pytest.param("04:58:00", "05:05:00", "joined", id="seen after its window, before it was closed"),
+        pytest.param("05:00:00", "05:05:00", "joined", id="seen at the closing"),
+        pytest.param("05:00:01", "05:05:00", "reopened", id="seen after it"),
+    ],
+)
+def test_what_was_seen_before_the_closing_joins_also_when_the_window_had_ended(city, at, heard, outcome):
+    """The cover was put back at five, its window had ended at one; who saw it before that saw what was repaired."""
+    incident = begun(city)
+    city.report(at="05:00:00", source="video", category="street-light")  # time goes on
+    city.say("close", incident, at="05:00:00", heard="05:01:00")
+    assert city.report(at=at, heard=heard, source="hotline", category="manhole") == outcome
+    closed = next(one for one in city.shard.incidents() if one.incident_id == incident)
+    assert (closed.status, closed.report_count) == ("open" if outcome == "reopened" else "closed", 2)
 
 
 def test_the_same_feedback_twice_is_applied_once_and_out_of_order_is_refused(city):
