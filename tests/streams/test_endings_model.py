@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -45,7 +46,66 @@ PACKS = [
 PLACES_M = [-61.3, -25.7, 0.4, 11.2, 36.9, 83.1]
 """East of the border of the counties; no two are within a metre of a radius from each other, or equally far from a
 third."""
-STEPS_S = [0, 1, 599, 601, 1800, 3600, 3601, 7201, 86_400, 31 * 86_400, 400 * 86_400]
+STEPS_S = [0, 1, 299, 599, 601, 1200, 1800, 3000, 3600, 3601, 7201, 86_400]
+
+
+def weighted(usual: Any, *rare: Any, one_in: int) -> st.SearchStrategy[Any]:
+    """One of the rare values about once in so many."""
+    return st.sampled_from([usual] * (one_in - 1) * len(rare) + list(rare))
+
+
+@dataclass(frozen=True)
+class Report:
+    source: str
+    category: str
+    east_m: float | None
+    back_s: int
+    accuracy_m: int
+    id: str | None
+    platform: str | None
+    partition: int
+    is_cleared: bool
+
+
+@dataclass(frozen=True)
+class Word:
+    """Feedback about the last incident but so many."""
+
+    about: int
+    action: Action
+    back_s: int
+    id: str | None
+    platform: str | None
+    wrong: str | None
+
+
+@dataclass(frozen=True)
+class Wait:
+    by_s: int
+
+
+REPORTS = st.builds(
+    Report,
+    st.sampled_from(["patrol", "hotline", "iot", "video"]),
+    st.sampled_from(["manhole"] * 8 + ["cover-noise", "cover-noise", "street-light", "question"]),
+    st.sampled_from([*PLACES_M, *[0.4] * 4, *[11.2] * 3, None]),
+    weighted(0, 1, 299, 301, 601, 1800, 3601, 31 * 86_400, -601, one_in=3),
+    st.sampled_from([0, 5, 300]),
+    weighted(None, "1", "2", one_in=5),
+    weighted(None, "b", one_in=4),
+    st.sampled_from([0, 0, 0, 1]),
+    weighted(False, True, one_in=10),
+)
+WORDS = st.builds(
+    Word,
+    st.sampled_from([0, 0, 0, 1, 2, 7]),
+    st.sampled_from([*Action, *[Action.CLOSE] * 6, Action.REJECT, Action.REOPEN]),
+    weighted(0, 1, 300, 1800, 3601, 31 * 86_400, -601, one_in=3),
+    weighted(None, "1", "2", one_in=4),
+    weighted(None, "b", one_in=4),
+    weighted(None, "city", "group", "hash", one_in=20),
+)
+WAITS = st.builds(Wait, st.sampled_from(STEPS_S))
 
 
 class Service:
@@ -114,78 +174,63 @@ class Endings(RuleBasedStateMachine):
         self.services = [Service(shards, one_clock=one_clock) for shards in ((1, 3) if one_clock else (1,))]
         self.model = ContractCity(one_clock=one_clock)
         self.clock_ms = DAY_MS
-        self.offset = 0
+        self.offset = self.past_from_ms = 0
         self.waiting: list[tuple[SourceRecord, dict[str, Any], str | None, float | None]] = []
         self.past: list[tuple[SourceRecord, dict[str, Any], str | None, float | None]] = []
 
     # ------------------------------------------------------------------------------------------------ what happens
 
-    @rule(
-        source=st.sampled_from(["patrol", "hotline", "iot", "video"]),
-        id_=st.sampled_from([None, None, None, "1", "2"]),
-        platform=st.sampled_from([None, "b"]),
-        category=st.sampled_from(["manhole", "manhole", "manhole", "cover-noise", "street-light", "question"]),
-        east_m=st.sampled_from([*PLACES_M, 0.4, 0.4, 11.2, 11.2, None]),
-        accuracy_m=st.sampled_from([0, 5, 300]),
-        back_s=st.sampled_from([0, 0, 0, 0, 1, 300, 601, 1800, 3601, 31 * 86_400, -601]),
-        state=st.sampled_from([None, None, None, "cleared"]),
-        partition=st.integers(0, 1),
-    )
-    def report(
-        self, source: str, id_: str | None, platform: str | None, category: str, east_m: float | None,
-        accuracy_m: int, back_s: int, state: str | None, partition: int,
-    ) -> None:  # fmt: skip
+    @rule(things=st.lists(st.one_of(REPORTS, REPORTS, WORDS, WAITS), min_size=1, max_size=8))
+    def things_happen(self, things: list[Report | Word | Wait]) -> None:
+        for thing in things:
+            if isinstance(thing, Wait):
+                self.clock_ms += thing.by_s * 1000
+            elif isinstance(thing, Report):
+                self.report(thing)
+            elif self.model.incidents:
+                self.feedback(thing)
+
+    def report(self, said: Report) -> None:
         self.offset += 1
-        east_m = 0.4 if east_m is None and source != "hotline" else east_m
+        east_m = 0.4 if said.east_m is None and said.source != "hotline" else said.east_m
         # The second partition of a worker's source lags: what it brings came a quarter of an hour ago.
-        came_ms = self.clock_ms - (900_000 if partition and not self.model.one_clock else 0)
-        message: dict[str, Any] = {"id": id_ or f"r{self.offset}", "time": came_ms - back_s * 1000,
-                                   "accuracy_m": accuracy_m}  # fmt: skip
-        if platform is not None:
-            message["platform"] = platform
+        came_ms = self.clock_ms - (900_000 if said.partition and not self.model.one_clock else 0)
+        message: dict[str, Any] = {"id": said.id or f"r{self.offset}", "time": came_ms - said.back_s * 1000,
+                                   "accuracy_m": said.accuracy_m}  # fmt: skip
+        if said.platform is not None:
+            message["platform"] = said.platform
         if east_m is not None:
             message |= {"lon": east_m / METERS_A_DEGREE[1], "lat": 0.001}
         message |= {
-            "iot": {"device_id": "d", "alarm": category, "state": state},
-            "video": {"camera_id": "c", "event_type": category, "confidence": 0.5},
-            "hotline": {"category": category},
-            "patrol": {"worker_id": "w", "category": category},
-        }[source]
-        record = SourceRecord(TOPIC_OF_SOURCE[source], partition, self.offset, came_ms, None, _json(message))
-        self.waiting.append((record, message, source, east_m))
+            "iot": {"device_id": "d", "alarm": said.category, "state": "cleared" if said.is_cleared else None},
+            "video": {"camera_id": "c", "event_type": said.category, "confidence": 0.5},
+            "hotline": {"category": said.category},
+            "patrol": {"worker_id": "w", "category": said.category},
+        }[said.source]
+        topic = TOPIC_OF_SOURCE[said.source]
+        record = SourceRecord(topic, said.partition, self.offset, came_ms, None, _json(message))
+        self.waiting.append((record, message, said.source, east_m))
 
-    @precondition(lambda self: self.model.incidents)
-    @rule(
-        about=st.integers(0, 30),
-        action=st.sampled_from([*Action, Action.CLOSE, Action.CLOSE]),
-        id_=st.sampled_from([None, None, None, "1", "2"]),
-        platform=st.sampled_from([None, None, "b"]),
-        back_s=st.sampled_from([0, 0, 0, 1, 300, 3600, 31 * 86_400, -601]),
-        wrong=st.sampled_from([None] * 7 + ["city", "group", "hash"]),
-    )
-    def feedback(
-        self, about: int, action: Action, id_: str | None, platform: str | None, back_s: int, wrong: str | None
-    ) -> None:
+    def feedback(self, said: Word) -> None:
         self.offset += 1
-        # The newest are spoken of most.
         names = list(reversed(self.model.incidents))
-        name = names[about % len(names)]
-        city, group, digits = name.split("-", 1)[0], name.split("-", 1)[1][:-33], name[-32:]
+        name = names[said.about % len(names)]
+        city, group, digits = name[:6], name[7:-33], name[-32:]
         name = {
             "city": f"880100-{group}-{digits}",
             "group": f"{city}-none-{digits}",
             "hash": f"{city}-{group}-{digits[::-1]}",
-        }.get(wrong or "", name)
-        message: dict[str, Any] = {"id": id_ or f"f{self.offset}", "time": self.clock_ms - back_s * 1000,
-                                   "action": action.value, "incident_id": name}  # fmt: skip
-        if platform is not None:
-            message["platform"] = platform
+        }.get(said.wrong or "", name)
+        message: dict[str, Any] = {"id": said.id or f"f{self.offset}", "time": self.clock_ms - said.back_s * 1000,
+                                   "action": said.action.value, "incident_id": name}  # fmt: skip
+        if said.platform is not None:
+            message["platform"] = said.platform
         record = SourceRecord(FEEDBACK, 0, self.offset, self.clock_ms, name.encode(), _json(message))
         self.waiting.append((record, message, None, None))
 
-    @rule(by_s=st.sampled_from(STEPS_S))
-    def time_passes(self, by_s: int) -> None:
-        self.clock_ms += by_s * 1000
+    @rule(by_days=st.sampled_from([31, 367, 400]))
+    def nothing_happens_for_long(self, by_days: int) -> None:
+        self.clock_ms += by_days * 86_400_000
 
     @rule(number=st.integers(0, len(PACKS) - 1))
     def the_pack_changes(self, number: int) -> None:
@@ -201,10 +246,10 @@ class Endings(RuleBasedStateMachine):
             service.restart()
             assert service.incidents() == before, "the same log, the same incidents"
 
-    @precondition(lambda self: self.past and not self.waiting)
+    @precondition(lambda self: not self.waiting and self.past_from_ms > self.clock_ms - 30 * 86_400_000)
     @rule()
     def the_last_batch_is_read_again(self) -> None:
-        """It was sent on, but the worker died before it could say so."""
+        """It was sent on, but the worker died before it could say so; long before the month is over."""
         self.waiting = list(self.past)
         self.take()
 
@@ -258,6 +303,7 @@ class Endings(RuleBasedStateMachine):
             }
         of_offset = {record.offset: record.value for record, *_ in self.waiting}
         assert all(letter.value == of_offset[letter.offset] for letter in first.dead_letters), "their exact bytes"
+        self.past_from_ms = min(record.timestamp_ms or 0 for record, *_ in self.waiting)
         self.past, self.waiting = self.waiting, []
 
     def _expected(
