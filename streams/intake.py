@@ -223,9 +223,12 @@ class Intake:
             value = self._exact_bytes(number, index, records[number].value, read.raws)
             refused.append((number, index, value, refusal))
         refused.sort(key=lambda item: item[:2])
-        by_source: dict[str, int] = {}
+        by_topic: dict[str, int] = {}
         for record, count in zip(records, elements_of, strict=True):
-            source = source_of(record.topic) or record.topic
+            by_topic[record.topic] = by_topic.get(record.topic, 0) + count
+        by_source: dict[str, int] = {}
+        for topic, count in by_topic.items():
+            source = source_of(topic) or topic
             by_source[source] = by_source.get(source, 0) + count
         return IntakeBatch(
             reports,
@@ -250,14 +253,14 @@ class Intake:
         """Append the record's messages and refusals; returns how many elements it has."""
         value = record.value
         decoder = self._decoder_of(record)
-        is_array = value.lstrip(b" \t\r\n")[:1] == b"["
+        is_array = _is_array(value)
         limit = self.limits.max_value_bytes if is_array else self.limits.max_message_bytes
         if len(value) > limit:
             refusal = Refusal(Reason.TOO_LARGE, None, f"{len(value):,} bytes, at most {limit:,}")
             read.refused.append((number, 0, value, refusal))
             return 1
         if not is_array:
-            self._decode_one(number, 0, value, decoder, read)
+            _decode_one(number, 0, value, decoder, read)
             return 1
         if len(value) <= self.limits.max_message_bytes:
             decoded = decoder.many(value)
@@ -276,15 +279,6 @@ class Intake:
         if mapped is None:
             raise ValueError(f"{topic} is not a source topic; known: {', '.join(self.topics)}")
         return mapped
-
-    @staticmethod
-    def _decode_one(number: int, index: int, value: bytes, decoder: _Decoder, read: _Batch) -> None:
-        message = decoder.read(value)
-        if isinstance(message, Refusal):
-            read.refused.append((number, index, value, message))
-        else:
-            read.messages.append(message)
-            read.places.append((number, index))
 
     def _decode_each(self, number: int, value: bytes, decoder: _Decoder, read: _Batch) -> int:
         """An array whose elements must be told apart: only the bad ones are refused, each with its exact bytes."""
@@ -306,14 +300,14 @@ class Intake:
                 detail = f"{len(raw):,} bytes, at most {self.limits.max_message_bytes:,}"
                 read.refused.append((number, index, raw, Refusal(Reason.TOO_LARGE, None, detail)))
                 continue
-            self._decode_one(number, index, raw, decoder, read)
+            _decode_one(number, index, raw, decoder, read)
         return len(elements)
 
     def _exact_bytes(
         self, number: int, index: int, value: bytes, raws: dict[int, Sequence[msgspec.Raw | bytes]]
     ) -> bytes:
         """The bytes of one element as they came; an array that decoded at once is split only now."""
-        if value.lstrip(b" \t\r\n")[:1] != b"[":
+        if not _is_array(value):
             return value
         if number not in raws:
             raws[number] = self._raw_list.decode(value)
@@ -461,7 +455,8 @@ class Intake:
             platform = message.platform or ""
             name = f"{SOURCES[one.source]}\0{len(platform)}\0{platform}\0{message.id}"
             digests.append(hashlib.blake2b(name.encode(), digest_size=16).digest())
-        columns: dict[str, Any] = {name: [one[at] for one in reads] for at, name in enumerate(_Read._fields)}
+        fields = zip(*reads, strict=True) if reads else ((),) * len(_Read._fields)
+        columns: dict[str, Any] = dict(zip(_Read._fields, fields, strict=True))
         columns["report_id"] = [message.id for message in messages]
         columns["platform"] = [message.platform or "" for message in messages]
         keys = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
@@ -508,7 +503,9 @@ class Intake:
         columns["cell"] = cell
         columns["time_ms"] = time_ms[np.asarray(rows, np.int64)]
         origins = [read.places[row] for row in rows]
-        columns["topic"] = [self.terms.topic(read.records[number].topic) for number, _ in origins]
+        topics = [read.records[number].topic for number, _ in origins]
+        numbers = {topic: self.terms.topic(topic) for topic in dict.fromkeys(topics)}
+        columns["topic"] = [numbers[topic] for topic in topics]
         columns["partition"] = [read.records[number].partition for number, _ in origins]
         columns["offset"] = [read.records[number].offset for number, _ in origins]
         columns["index"] = [index for _, index in origins]
@@ -747,6 +744,15 @@ class _Decoder(Protocol):
         ...
 
 
+def _decode_one(number: int, index: int, value: bytes, decoder: _Decoder, read: _Batch) -> None:
+    message = decoder.read(value)
+    if isinstance(message, Refusal):
+        read.refused.append((number, index, value, message))
+    else:
+        read.messages.append(message)
+        read.places.append((number, index))
+
+
 class _NativeDecoder:
     """Reads messages that name their fields as we do."""
 
@@ -795,6 +801,10 @@ _READERS: dict[type[SourceMessage], Callable[[Intake, Any], _Read | Refusal]] = 
     HotlineMessage: Intake._read_hotline,
     PatrolMessage: Intake._read_patrol,
 }
+
+
+def _is_array(value: bytes) -> bool:
+    return value[:1] != b"{" and value.lstrip(b" \t\r\n")[:1] == b"["
 
 
 # Strings whole, so that what looks like structure inside them is none.

@@ -198,7 +198,11 @@ class Replay:
         place = (message.topic, partition)
         offset = self._next_offset.get(place, 0) if message.offset is None else message.offset
         self._next_offset[place] = offset + 1
-        platform = next((data.decode(errors="replace") for name, data in message.headers if name == "platform"), None)
+        platform = None
+        if message.headers:
+            platform = next(
+                (data.decode(errors="replace") for name, data in message.headers if name == "platform"), None
+            )
         return SourceRecord(
             message.topic, partition, offset, message.timestamp_ms, message.key, message.value, platform
         )
