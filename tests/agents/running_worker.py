@@ -76,7 +76,12 @@ class Service:
             "--clickhouse", self.dsn, "--host", "127.0.0.1", "--port", str(self.port),
         ]  # fmt: skip
         # A killed worker's partitions are given on when its session ends.
-        environment = {**os.environ, "CITYBRAIN_SESSION_TIMEOUT_S": "6", "CITYBRAIN_COMMIT_INTERVAL_S": "0.5"}
+        environment = {
+            **os.environ,
+            "CITYBRAIN_SESSION_TIMEOUT_S": "6",
+            "CITYBRAIN_COMMIT_INTERVAL_S": "0.5",
+            "CITYBRAIN_PACK_POLL_S": "0.2",
+        }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         until(lambda: not self.is_ready(), "the worker is ready")
@@ -118,10 +123,7 @@ class Service:
         """Return when the group has committed all that stands in all topics it reads."""
         asker = Consumer({"bootstrap.servers": self.broker.bootstrap, "group.id": self.group, "log_level": 2})
         places = [
-            TopicPartition(topic.name, partition)
-            for topic in self.topics
-            if not topic.name.endswith("dispatch.feedback")
-            for partition in range(topic.partitions)
+            TopicPartition(topic.name, partition) for topic in self.topics for partition in range(topic.partitions)
         ]
 
         def behind() -> dict[str, str]:
