@@ -28,7 +28,17 @@ import numpy as np
 import numpy.typing as npt
 
 from geo.plane import metres_per_degree
-from streams.feedback import APPLIED, CLOSED, COLUMNS, ILLEGAL_TRANSITION, OPEN, REPEATED, TRANSITION, UNKNOWN_INCIDENT
+from streams.feedback import (
+    APPLIED,
+    CLOSED,
+    COLUMNS,
+    ILLEGAL_TRANSITION,
+    OPEN,
+    REPEATED,
+    STATUSES,
+    TRANSITION,
+    UNKNOWN_INCIDENT,
+)
 from streams.feedback import REDELIVERED as FEEDBACK_REDELIVERED
 from streams.messages import SOURCES, Outcome
 from streams.reports import NO_POSITION, LocatedReports
@@ -203,8 +213,8 @@ class Dedupe:
         self._compiled: tuple[int, float, float] | None = None
         self.incidents = np.zeros(1024, INCIDENT)
         self.batch = 0
-        # How many incidents, squares, keys and ids are used; and told, of one batch.
-        self._used = np.zeros(5, np.int64)
+        # How many incidents, squares, keys and ids are used; and told, of one batch; and incidents by status.
+        self._used = np.zeros(_STATUSES + len(STATUSES), np.int64)
         self._squares = np.zeros(4096, _SQUARE)
         self._squares["incident"] = -1
         self._keys = np.zeros(4096, _KEY)
@@ -220,6 +230,12 @@ class Dedupe:
     def count(self) -> int:
         """How many incidents were ever founded here."""
         return int(self._used[_INCIDENTS])
+
+    @property
+    def by_status(self) -> list[int]:
+        """How many incidents stand at each of `streams.feedback.STATUSES`."""
+        counts: list[int] = self._used[_STATUSES:].tolist()
+        return counts
 
     @property
     def watermark_ms(self) -> int | None:
@@ -334,6 +350,8 @@ class Dedupe:
         assert (incidents["opened_ms"] <= incidents["last_ms"]).all(), "none was opened after its last report"
         ended = incidents["status"] >= CLOSED
         assert ((incidents["ended_ms"] != NEVER) == ended).all(), "those closed or rejected have an end, no other"
+        by_status = np.bincount(incidents["status"], minlength=len(STATUSES)).tolist()
+        assert by_status == self.by_status, "incidents are counted by status"
         past = incidents["recurrence_of"]
         assert (past < np.arange(len(past))).all(), "what recurs was there before"
         assert incidents["superseded"][past[past >= 0]].all(), "what has recurred is superseded"
@@ -414,7 +432,7 @@ class Dedupe:
         return np.asarray(rows, np.int32)[inverse] if rows else np.zeros(0, np.int32)
 
 
-_INCIDENTS, _SQUARES, _KEYS, _IDS, _TOLD = range(5)
+_INCIDENTS, _SQUARES, _KEYS, _IDS, _TOLD, _STATUSES = range(6)
 
 
 def _keys_with(kept: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:
@@ -553,6 +571,8 @@ def _apply_feedback(
         one.result = ILLEGAL_TRANSITION
         return
     one.result = APPLIED
+    used[_STATUSES + incidents[number].status] -= 1
+    used[_STATUSES + status] += 1
     if keys[key].used == 0:
         used[_KEYS] += 1
     _write_key(keys, key, one.id_hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
@@ -776,6 +796,8 @@ def _decide(
             if best_how == AFTER_ITS_END:
                 outcome[i] = REOPENED
                 is_told = True
+                used[_STATUSES + incidents[best].status] -= 1
+                used[_STATUSES + OPEN] += 1
                 incidents[best].status = OPEN
                 incidents[best].ended_ms = NEVER
         else:
@@ -783,6 +805,7 @@ def _decide(
             past = best
             best = used[_INCIDENTS]
             used[_INCIDENTS] += 1
+            used[_STATUSES + OPEN] += 1
             # The same report after its id was forgotten founds another incident, which needs an id of its own.
             lo = key_lo[i]
             id_at = _find_key(ids, hi, lo)

@@ -112,8 +112,7 @@ class Shard:
 
     def by_status(self) -> dict[str, int]:
         """How many incidents stand at each status."""
-        counts = np.bincount(self.dedupe.incidents["status"][: self.dedupe.count], minlength=len(STATUSES))
-        return {status.value: count for status, count in zip(STATUSES, counts.tolist(), strict=True)}
+        return {status.value: count for status, count in zip(STATUSES, self.dedupe.by_status, strict=True)}
 
     def apply_block(self, block: Block, *, silent: bool = False) -> Decisions:
         """Fold one block; ``silent`` changes the state alone, as after a restart."""
