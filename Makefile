@@ -43,11 +43,13 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install
-	@test -d "$(CITYBRAIN_DATA)/boston" || { echo "no recorded data in $(CITYBRAIN_DATA); set CITYBRAIN_DATA" >&2; exit 1; }
+bench: packs
 	$(BIN)/python -m benchmarks.plain_rule "$(CITYBRAIN_DATA)/boston"
 	$(BIN)/python -m benchmarks.replay_throughput
 	$(BIN)/python -m benchmarks.clickhouse_sink
+	$(BIN)/python -m benchmarks.geo_fence
+	$(BIN)/python -m benchmarks.places
+	$(BIN)/python -m benchmarks.places_boston "$(CITYBRAIN_DATA)/boston" build/packs/boston
 	$(BIN)/python -m benchmarks.readings "$(CITYBRAIN_DATA)/traffic"
 
 packs: install

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from streams.dead_letters import SERVICE_VERSION
 from streams.messages import ASSIGNMENTS, DEAD_LETTERS, FEEDBACK, INCIDENTS, SOURCES, Action, Outcome, Reason, Status
 
 STAGES = ("intake", "dedupe", "clickhouse")
@@ -20,10 +22,20 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        # Memory, processor seconds, open files and their limit, and when the process started.
+        ProcessCollector(registry=registry)
+        self.build_info = Gauge(
+            "citybrain_build_info", "1 for the version that runs.", ["version", "python"], registry=registry
+        )
         self.messages = Counter(
             "citybrain_messages_total", "Elements read from the source topics.", ["source"], registry=registry
         )
-        self.reports = Counter("citybrain_reports_total", "Reports located and sent on.", ["source"], registry=registry)
+        self.reports = Counter(
+            "citybrain_reports_total",
+            "Reports located and sent on, and readings that the rules must judge.",
+            ["source"],
+            registry=registry,
+        )
         self.quiet = Counter(
             "citybrain_quiet_readings_total", "Readings that raised nothing, and cleared alarms.", registry=registry
         )
@@ -44,9 +56,13 @@ class Metrics:
         )
         self.lag = Gauge(
             "citybrain_lag_records",
-            "Records of a partition not yet acknowledged by this worker.",
+            "Records that stand in a partition of this worker and are not yet acknowledged.",
             ["topic", "partition"],
             registry=registry,
+        )
+        self.partitions = Gauge("citybrain_assigned_partitions", "Partitions that this worker has.", registry=registry)
+        self.rebalances = Counter(
+            "citybrain_rebalances_total", "Times the partitions were shared out anew.", registry=registry
         )
         self.newest = Gauge(
             "citybrain_newest_ingestion_timestamp_seconds",
@@ -104,6 +120,7 @@ class Metrics:
             "citybrain_places_total", "Hotline tickets without coordinates, placed by a name or not.", ["result"],
             registry=registry,
         )  # fmt: skip
+        self.build_info.labels(SERVICE_VERSION, platform.python_version()).set(1)
         self._newest_ms = {"read": 0, "written": 0}
         for source in SOURCES:
             self.messages.labels(source)
@@ -140,6 +157,15 @@ class Metrics:
         yield
         self.seconds.labels(stage).observe(time.perf_counter() - started)
         self.batch.labels(stage).observe(records)
+
+    def saw_lag(self, waiting: Iterable[tuple[str, int, int]]) -> None:
+        """Records not acknowledged, of every partition this worker has: topic without prefix, partition, records.
+
+        Partitions that went to another worker are told no more, else their last lag would stand for good.
+        """
+        self.lag.clear()
+        for topic, partition, records in waiting:
+            self.lag.labels(topic, str(partition)).set(records)
 
     def saw_ingestion(self, at: str, ingested_ms: int) -> None:
         """The newest ingestion time ``read`` or ``written`` may have advanced."""

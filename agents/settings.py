@@ -18,6 +18,7 @@ from streams.privacy import TEST_KEY
 DEFAULT_FILE = Path("citybrain.toml")
 ENVIRONMENT_PREFIX = "CITYBRAIN_"
 MIN_KEY_BYTES = 16
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class SettingsError(ValueError):
@@ -75,6 +76,8 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name} = {value}: must be {low} to {high}")
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(f"log_level = {self.log_level!r}: must be one of {', '.join(LOG_LEVELS)}")
         try:
             self.limits()
         except ValueError as error:
@@ -105,19 +108,41 @@ def read_settings(
 ) -> Settings:
     """The settings; later sources override earlier ones, and a flag of None is not given."""
     environment = os.environ if environment is None else environment
-    values: dict[str, Any] = {}
-    path = file or DEFAULT_FILE
-    if file is not None or path.exists():
-        values |= _from_file(path)
-    known = {each.name: each.type for each in fields(Settings)}
-    for name in known:
-        if name != "caller_key" and (text := environment.get(ENVIRONMENT_PREFIX + name.upper())) is not None:
-            values[name] = _converted(name, text, ENVIRONMENT_PREFIX + name.upper())
-    values |= {name: value for name, value in (flags or {}).items() if value is not None}
+    values = {name: value for name, (value, _) in _given(file, environment, flags or {}).items()}
     values["caller_key"] = _caller_key(environment)
     if "city" in values:
         values["city"] = Path(values["city"])
     return Settings(**values)
+
+
+def settings_origins(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str, str]:
+    """Where each setting that is not its default comes from: the file, the environment's variable, or the flag.
+
+    Raises :class:`SettingsError` as :func:`read_settings` does.
+    """
+    origins = {name: origin for name, (_, origin) in _given(file, environment, flags).items()}
+    if variable := key_variable(environment):
+        origins["caller_key"] = variable
+    return origins
+
+
+def key_variable(environment: Mapping[str, str]) -> str | None:
+    """The variable that gives the key of the callers' hashes, or names its file."""
+    names = (ENVIRONMENT_PREFIX + "CALLER_KEY", ENVIRONMENT_PREFIX + "CALLER_KEY_FILE")
+    return next((name for name in names if environment.get(name)), None)
+
+
+def _given(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Every setting given, but the key, and by whom; the last who gave it."""
+    given: dict[str, tuple[Any, str]] = {}
+    path = file or DEFAULT_FILE
+    if file is not None or path.exists():
+        given |= {name: (value, str(path)) for name, value in _from_file(path).items()}
+    for each in fields(Settings):
+        variable = ENVIRONMENT_PREFIX + each.name.upper()
+        if each.name != "caller_key" and (text := environment.get(variable)) is not None:
+            given[each.name] = (_converted(each.name, text, variable), variable)
+    return given | {name: (value, "--" + name.replace("_", "-")) for name, value in flags.items() if value is not None}
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -156,11 +181,13 @@ def _converted(name: str, value: Any, where: str) -> Any:
 
 
 def _caller_key(environment: Mapping[str, str]) -> bytes:
-    if text := environment.get(ENVIRONMENT_PREFIX + "CALLER_KEY"):
+    variable = key_variable(environment)
+    if variable is None:
+        return b""
+    text = environment[variable]
+    if not variable.endswith("_FILE"):
         return text.encode()
-    if name := environment.get(ENVIRONMENT_PREFIX + "CALLER_KEY_FILE"):
-        try:
-            return Path(name).read_bytes().strip()
-        except OSError as error:
-            raise SettingsError(f"CITYBRAIN_CALLER_KEY_FILE = {name}: cannot be read ({error.strerror})") from error
-    return b""
+    try:
+        return Path(text).read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(f"{variable} = {text}: cannot be read ({error.strerror})") from error

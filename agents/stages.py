@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from agents.metrics import Metrics
 from sinks.clickhouse import ClickHouseSink
-from sinks.kafka import Delivery, KafkaSink
+from sinks.kafka import LIBRDKAFKA_LOG, Delivery, KafkaSink
 from streams.blocks import BlockError, Mark, decode_block, encode_blocks, encode_tick
 from streams.dead_letters import DeadLetter
 from streams.intake import Intake, IntakeLimits, IntakePack, SourceRecord
@@ -34,6 +34,8 @@ from streams.messages import (
     DeadLetterRecord,
     Incident,
     Reason,
+    Status,
+    platform_named,
 )
 from streams.pack import CityPack
 from streams.routing import Router
@@ -46,6 +48,7 @@ log = logging.getLogger("citybrain.stages")
 class Record(Protocol):
     """What the stages need of a Kafka record, as aiokafka gives it."""
 
+    partition: int
     offset: int
     timestamp: int | None
     key: bytes | None
@@ -114,8 +117,10 @@ class IntakeStage:
         metrics.quiet.inc(batch.quiet_readings)
         metrics.places.labels("placed").inc(batch.placed_by_name)
         metrics.places.labels("unplaced").inc(batch.unplaced)
-        if len(batch.reports):
-            metrics.saw_ingestion("read", int(batch.reports.ingested_ms.max()))
+        # Of a reading may come nothing, and then nothing is written that could be as new as it.
+        sure_ms = np.delete(batch.reports.ingested_ms, batch.reports.reading_rows())
+        if len(sure_ms):
+            metrics.saw_ingestion("read", int(sure_ms.max()))
         return delivery
 
     def newest_ms(self, topic: str, partition: int) -> int:
@@ -135,7 +140,7 @@ def _source_record(topic: str, partition: int, record: Record) -> SourceRecord:
     # -1 stands for none; a client may set any 64 bits, and what no calendar holds is none as well.
     given = record.timestamp
     timestamp = given if given is not None and 0 <= given <= MAX_TIME_MS else None
-    platform = next((data.decode(errors="replace") for name, data in record.headers if name == "platform"), None)
+    platform = platform_named(record.headers)
     return SourceRecord(topic, partition, record.offset, timestamp, record.key, record.value or b"", platform)
 
 
@@ -194,8 +199,8 @@ class DedupeStage:
         by_status = Counter[str]()
         for shard in self._shards.values():
             by_status.update(shard.by_status())
-        for status, count in by_status.items():
-            self._metrics.incidents.labels(status).set(count)
+        for status in Status:
+            self._metrics.incidents.labels(status.value).set(by_status[status.value])
 
     def _take(self, partition: int, records: Sequence[Record]) -> Delivery:
         shard = self._caught_up(partition, records[0].offset)
@@ -215,6 +220,7 @@ class DedupeStage:
         with self._lock:
             for partition in partitions:
                 self._drop(partition)
+                self._metrics.watermark.remove(str(partition))
             self._count_incidents()
 
     def _drop(self, partition: int) -> None:
@@ -334,9 +340,7 @@ class ClickHouseStage:
         rows = []
         for record in records:
             try:
-                letter = DeadLetter.from_headers(
-                    list(record.headers), record.key, record.value or b"", record.timestamp or 0
-                )
+                letter = DeadLetter.from_headers(list(record.headers), record.key, record.value or b"")
             except ValueError as error:
                 self._unreadable(DEAD_LETTERS, record, error)
                 continue
@@ -346,7 +350,15 @@ class ClickHouseStage:
     def _unreadable(self, topic: str, record: Record, error: Exception) -> None:
         # Only we write these topics; the record stays where it is, and whoever wrote it must not stop the others.
         self._metrics.unreadable.labels(topic).inc()
-        log.error("%s: the record at offset %d is not one of ours and is passed over: %s", topic, record.offset, error)
+        # Not what the error says: that may quote the record, and whose words those are nobody knows.
+        fields = {
+            "event": "unreadable",
+            "topic": topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "error": type(error).__name__,
+        }
+        log.error("%s: a record is not one of ours and is passed over", topic, extra=fields)
 
 
 class LogReader:
@@ -370,7 +382,8 @@ class LogReader:
                 "enable.partition.eof": True,
                 "fetch.message.max.bytes": 16 << 20,
                 "queued.max.messages.kbytes": 64 << 10,
-            }
+            },
+            logger=LIBRDKAFKA_LOG,
         )
         try:
             oldest, _ = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=30)
@@ -386,7 +399,7 @@ class LogReader:
                     offset = message.offset()
                     assert offset is not None, "a fetched record has an offset"
                     if offset < end:
-                        yield LogRecord(offset, message.timestamp()[1], message.key(), message.value(), ())
+                        yield LogRecord(partition, offset, message.timestamp()[1], message.key(), message.value(), ())
                     if offset + 1 >= end:
                         return
         finally:
@@ -396,6 +409,7 @@ class LogReader:
 class LogRecord(msgspec.Struct):
     """A record read outside the group, as a :class:`Record`."""
 
+    partition: int
     offset: int
     timestamp: int | None
     key: bytes | None

@@ -151,7 +151,9 @@ class Worker:
 
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
-            log.info("%d partitions assigned", len(assigned))
+            self.metrics.rebalances.inc()
+            fields = {"event": "assigned", "partitions": len(assigned)}
+            log.info("%d partitions assigned", len(assigned), extra=fields)
             # Before any of their reports: what waits in these partitions is not late.
             sources_assigned = [tp for tp in assigned if self._source_topic(tp) is not None]
             self._told_marks = {}
@@ -202,7 +204,8 @@ class Worker:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            log.exception("cannot go on; the batch is not acknowledged and will be read again")
+            fields = {"event": "crashed", "error": type(error).__name__}
+            log.exception("cannot go on; the batch is not acknowledged and will be read again", extra=fields)
             await self.app.crash(error)
             raise
 
@@ -211,19 +214,15 @@ class Worker:
         delivery = self.intake.take(topic, message.partition, message.value)
         if self._source_topic(message.tp) is not None:
             self._processed[message.tp] = message.offset
-        self._observe_lag(message)
         return delivery
 
     def _take_reports(self, message: Any) -> Delivery:
-        delivery = self.dedupe.take(message.partition, message.value)
-        self._observe_lag(message)
-        return delivery
+        return self.dedupe.take(message.partition, message.value)
 
     def _take_decided(self, message: Any) -> None:
         while self.clickhouse.sink.full:
             self._flush_patiently()
         self.clickhouse.add(message.topic.removeprefix(self.settings.prefix), message.value)
-        self._observe_lag(message)
 
     async def _flush(self) -> None:
         """Insert what is buffered, then acknowledge the batches it came from."""
@@ -234,17 +233,22 @@ class Worker:
 
     def _flush_patiently(self) -> None:
         """While ClickHouse is away the worker waits; it does not drop."""
-        wait_s = _RETRY_FIRST_S
+        wait_s, waited_s = _RETRY_FIRST_S, 0.0
         while True:
             try:
                 self.clickhouse.flush()
+                if waited_s:
+                    fields = {"event": "sink_back", "sink": "clickhouse", "wait_s": waited_s}
+                    log.info("ClickHouse takes rows again", extra=fields)
                 return
             except SinkError as error:
                 self.metrics.sink_waits.labels("clickhouse").inc()
-                log.error("%s; waiting %.1f s", error, wait_s)
+                fields = {"event": "sink_away", "sink": "clickhouse", "wait_s": wait_s, "error": type(error).__name__}
+                log.error("%s; waiting %.1f s", error, wait_s, extra=fields)
                 if self._stopping.is_set():
                     raise
                 self._stopping.wait(wait_s)
+                waited_s += wait_s
                 wait_s = min(2 * wait_s, _RETRY_MOST_S)
 
     # ------------------------------------------------------------------------------------------------------ pack
@@ -255,7 +259,8 @@ class Worker:
             self._pack_folder.look()
         except PackError as error:
             self.metrics.pack_reloads.labels("failed").inc()
-            log.error("the changed pack is not taken up, %s stays in use: %s", self.intake.pack_version, error)
+            fields = {"event": "pack_refused", "pack_version": self.intake.pack_version}
+            log.error("the changed pack is not taken up, the former one stays in use: %s", error, extra=fields)
         # Also when the folder is mended to just what is in use, so that there is nothing to take up.
         self.metrics.pack_reload_failed.set(not self._pack_folder.is_sound)
 
@@ -264,10 +269,14 @@ class Worker:
         former = self.intake.pack_version
         self.intake.use(made)
         self.metrics.pack_reloads.labels("ok").inc()
-        log.info("the pack changed: from %s to %s", former, made.pack.version)
+        fields = {"event": "pack_changed", "pack_version": made.pack.version, "former_pack_version": former}
+        log.info("the pack changed", extra=fields)
         unread = {self.settings.prefix + topic for topic in self.intake.topics} - self._subscribed
         if unread:
-            log.warning("topics of new platforms are read after a restart only: %s", ", ".join(sorted(unread)))
+            log.warning(
+                "topics of new platforms are read after a restart only",
+                extra={"event": "topics_unread", "topics": sorted(unread)},
+            )
 
     # ----------------------------------------------------------------------------------------------------- marks
 
@@ -302,17 +311,27 @@ class Worker:
         if marks:
             await self._or_crash(self.intake.tick, marks)
 
-    def _observe_lag(self, message: Any) -> None:
-        highwater = self.app.consumer.highwater(message.tp)
-        if highwater is not None:
-            topic = message.topic.removeprefix(self.settings.prefix)
-            self.metrics.lag.labels(topic, str(message.partition)).set(max(0, highwater - message.offset - 1))
+    def _observe_partitions(self) -> None:
+        """What this worker has and how far it is behind; at each scrape, so that a stuck worker shows as well."""
+        consumer = self.app.consumer
+        # While partitions are shared out anew, what was acknowledged of them is not known.
+        owned = consumer.assignment() if consumer and consumer.flow_active else set()
+        self.metrics.partitions.set(len(owned))
+        waiting = []
+        for tp in owned:
+            # Told by the first fetch; where nothing was ever acknowledged, all that stands there waits.
+            if (highwater := consumer.highwater(tp)) is not None:
+                acknowledged = max(0, consumer._committed_offset[tp] or 0)
+                topic = tp.topic.removeprefix(self.settings.prefix)
+                waiting.append((topic, tp.partition, max(0, highwater - acknowledged)))
+        self.metrics.saw_lag(waiting)
 
     # ------------------------------------------------------------------------------------------------------ HTTP
 
     def _serve(self, app: Any) -> None:
         @app.page("/metrics")
         async def metrics(web: Any, _request: Any) -> Any:
+            self._observe_partitions()
             body = generate_latest(self.metrics.registry)
             return web.bytes(body, content_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

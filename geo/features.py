@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 
 _SPACE = " \t\r\n"
+_FARTHEST = np.array([180.0, 90.0])
 
 
 class FeatureError(ValueError):
@@ -151,11 +152,11 @@ def _ring(ring: object) -> Any:
     if points.ndim != 2 or points.shape[1] < 2:
         raise FeatureError("a ring must be a list of [lon, lat] numbers")
     points = points[:, :2]
-    if len(points) < 4 or not np.array_equal(points[0], points[-1]):
+    if len(points) < 4 or points[0].tolist() != points[-1].tolist():
         raise FeatureError(f"a ring must be closed and have at least 4 positions, this one has {len(points)}")
-    wrong = ~((np.abs(points[:, 0]) <= 180.0) & (np.abs(points[:, 1]) <= 90.0))
-    if wrong.any():
-        lon, lat = points[int(np.argmax(wrong))]
+    legal = np.abs(points) <= _FARTHEST
+    if not legal.all():
+        lon, lat = points[int(np.argmin(legal.all(axis=1)))]
         raise FeatureError(f"position [{lon!s}, {lat!s}] is outside lon ±180, lat ±90")
     return points
 

@@ -6,7 +6,7 @@ back once per fault.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,11 +22,14 @@ from geo.plane import metres_per_degree
 OVERLAP_LIMIT_M2 = 1.0
 """Two cells of one level may share at most this area, square metres: what rounding of coordinates makes."""
 
+MAX_LAYERS, MAX_DEPTH = 16, 8
+"""Layers beside the main one, and generations within one of them."""
+
 _OVERLAPS_TOLD = 1_000
 _OVERLAP_BLOCK = 1_000
 
-# 6 county, +3 street, +3 community, +3 cell: only codes of this shape promise that a roll-up is a prefix.
-_CODE_LENGTHS = (6, 9, 12, 15)
+# Only codes of this shape promise that a roll-up is a prefix: so many digits are of a county, a street and so on.
+_DIGITS_OF_LEVEL = {"county": 6, "street": 9, "community": 12, "grid": 15}
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,10 @@ class GridError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Every cell of every level, sorted by code; a cell is an index into these arrays."""
+    """Every cell of every level of one layer, sorted by code; a cell is an index into these arrays."""
 
     levels: tuple[str, ...]
-    """Outermost first."""
+    """Outermost first; of a layer other than the main one ``"1"``, ``"2"`` and so on, by generation."""
     codes: tuple[str, ...]
     """Ascending, unique."""
     names: tuple[str, ...]
@@ -112,6 +115,25 @@ class Grid:
                 break
         return found
 
+    def code_at(self, cell: int, level: str) -> str | None:
+        """The code of what lies around a cell at a level of `levels`, None where that is not known.
+
+        It is that of the cell itself or of the parent that it has there.  Where no parent is given for the level, it
+        is a prefix: of the cell's code, or of the nearest parent's that has the shape of DOMAIN.md (6, 9, 12 or 15
+        digits) and more of them than codes of the level have.  No cell need have that code.
+        """
+        around: list[int] = self.ancestors[cell, : int(self.level[cell]) + 1].tolist()
+        at = self.levels.index(level)
+        if at >= len(around):
+            return None
+        if around[at] >= 0:
+            return self.codes[around[at]]
+        digits = _DIGITS_OF_LEVEL.get(level)
+        for inner in reversed(around[at + 1 :]):
+            if digits is not None and inner >= 0 and _is_national(self.codes[inner]):
+                return self.codes[inner][:digits] if len(self.codes[inner]) > digits else None
+        return None
+
     @classmethod
     def from_geojson(cls, data: bytes, levels: Sequence[str]) -> Grid:
         """Read the main layer of a ``grid.geojson`` (CONTRACTS.md 5).
@@ -128,77 +150,100 @@ class Grid:
         GridError
             With every fault of the file, each with its line (of overlaps the first thousand of a level).
         """
-        grid, faults = read_grid(data, levels)
+        grid, _, faults = read_grid(data, levels)
         if grid is None:
-            raise GridError(faults)
+            raise GridError([fault for fault in faults if fault.severity == "fault"])
         return grid
 
 
-def read_grid(data: bytes, levels: Sequence[str], *, gaps: bool = False) -> tuple[Grid | None, list[GridFault]]:
-    """Read a grid and say everything that is wrong with it.
+def read_grid(
+    data: bytes, levels: Sequence[str], *, gaps: bool = False
+) -> tuple[Grid | None, dict[str, Grid], list[GridFault]]:
+    """Read a grid with all its layers and say everything that is wrong with it.
 
     Parameters
     ----------
     data, levels
-        As for `Grid.from_geojson`.
+        As for `Grid.from_geojson`.  The levels are those of the main layer; what another layer's cells say of theirs
+        is not read, their levels are the generations that their parents make.
     gaps : bool
         Also compare each cell with the union of its children and warn of gaps and of children that stick out.
 
     Returns
     -------
     grid : Grid or None
-        None if there is a fault (a warning is none).
+        The main layer; None if there is a fault in any (a warning is none).
+    layers : dict
+        The other layers by name, sorted; empty if there is a fault.  A parent in the main layer is checked for being
+        there and not linked.
     faults : list of GridFault
         In order of line.
     """
     try:
         features = read_features(data)
     except FeatureError as error:
-        return None, [GridFault(error.line, str(error))]
+        return None, {}, [GridFault(error.line, str(error))]
     faults: list[GridFault] = []
-    seen: dict[tuple[Any, str], int] = {}
-    cells = _read_cells(features, levels, seen, faults)
-    if not cells and not faults:
+    cells, known = _read_cells(features, levels, faults)
+    main = [cell for cell in cells if cell.layer is None]
+    if not main and not faults:
         faults.append(GridFault(None, "the grid has no cell"))
-    _link(cells, {code for layer, code in seen if layer is None}, faults)
-    _find_overlaps(cells, faults)
-    if gaps:
-        _find_gaps(cells, faults)
+    _link(main, known, faults)
+    by_layer: dict[str | None, list[_Cell]] = {None: main}
+    for name in sorted({cell.layer for cell in cells if cell.layer is not None}):
+        by_layer[name] = [cell for cell in cells if cell.layer == name]
+        _link_generations(by_layer[name], known, faults)
+    if len(by_layer) - 1 > MAX_LAYERS:
+        faults.append(GridFault(None, f"{len(by_layer) - 1} layers beside the main one; at most {MAX_LAYERS} are read"))
+    for members in by_layer.values():
+        _find_overlaps(members, faults)
+        if gaps:
+            _find_gaps(members, faults)
     faults.sort(key=lambda fault: (fault.line or 0, fault.severity, fault.message))
     if any(fault.severity == "fault" for fault in faults):
-        return None, faults
-    return _assemble(cells, tuple(levels)), faults
+        return None, {}, faults
+    layers = {name: _assemble(members, _generations(members)) for name, members in by_layer.items() if name is not None}
+    return _assemble(main, tuple(levels)), layers, faults
 
 
 @dataclass
 class _Cell:
     line: int
+    layer: str | None
     code: str
     name: str
     level: int
+    """Index into the layer's levels."""
     parent_code: str | None
     geometry: Any
     parent: _Cell | None = None
 
+    def __str__(self) -> str:
+        return f"cell {self.code!r}" if self.layer is None else f"cell {self.code!r} of layer {self.layer!r}"
+
 
 def _read_cells(
-    features: Sequence[Feature], levels: Sequence[str], seen: dict[tuple[Any, str], int], faults: list[GridFault]
-) -> list[_Cell]:
+    features: Sequence[Feature], levels: Sequence[str], faults: list[GridFault]
+) -> tuple[list[_Cell], dict[tuple[Any, str], int]]:
     """Read what can be read of each feature; a cell that is broken in itself takes no part in later checks.
 
-    `seen` receives the line of each (layer, code), broken ones included.
+    Also returns the line of each (layer, code), broken ones included.
     """
-    cells: list[_Cell] = []
+    drawn: list[_Cell] = []
+    sound: list[bool] = []
+    seen: dict[tuple[Any, str], int] = {}
     for feature in features:
         problems: list[str] = []
         properties = feature.properties
         code, level, name = properties.get("code"), properties.get("level"), properties.get("name")
         parent_code, layer = properties.get("parent"), properties.get("layer")
-        if layer is not None and (not isinstance(layer, str) or not layer):
-            problems.append(f"layer {layer!r} must be a string or be left out")
-        if not isinstance(code, str) or not code or code != code.strip():
+        if layer is not None and not _is_word(layer):
+            problems.append(f"layer {layer!r} must be a non-empty string without outer spaces or be left out")
+            layer = ""
+        if not _is_word(code):
             problems.append(f"code {code!r} must be a non-empty string without outer spaces")
         else:
+            assert isinstance(code, str)
             if (layer, code) in seen:
                 problems.append(f"duplicate code {code!r}, already used in line {seen[layer, code]}")
             seen.setdefault((layer, code), feature.line)
@@ -213,20 +258,26 @@ def _read_cells(
             geometry = polygon_of(feature.geometry)
         except FeatureError as error:
             problems.append(f"cell {code!r}: {error}")
-        else:
-            if geometry.is_empty or not shapely.is_valid(geometry):
-                reason = shapely.is_valid_reason(geometry)
-                problems.append(f"cell {code!r}: invalid polygon: {reason}")
         faults.extend(GridFault(feature.line, problem) for problem in problems)
-        if not problems and layer is None:
-            assert isinstance(code, str)
-            assert isinstance(level, str)
-            cells.append(_Cell(feature.line, code, name or code, levels.index(level), parent_code, geometry))
-    return cells
+        if geometry is not None:
+            rank = levels.index(level) if layer is None and level in levels else 0
+            drawn.append(_Cell(feature.line, layer, str(code), name or str(code), rank, parent_code, geometry))
+            sound.append(not problems)
+    # All at once: one at a time, shapely's wrapper costs ten times the work.
+    geometries = np.array([cell.geometry for cell in drawn], dtype=object)
+    valid = shapely.is_valid(geometries) & ~shapely.is_empty(geometries)
+    for k in np.flatnonzero(~valid).tolist():
+        reason = shapely.is_valid_reason(geometries[k])
+        faults.append(GridFault(drawn[k].line, f"{drawn[k]}: invalid polygon: {reason}"))
+    return [cell for cell, is_sound, is_valid in zip(drawn, sound, valid, strict=True) if is_sound and is_valid], seen
 
 
-def _link(cells: Sequence[_Cell], known: set[str], faults: list[GridFault]) -> None:
-    """Find each cell's parent and compare their codes and levels."""
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value == value.strip()
+
+
+def _link(cells: Sequence[_Cell], known: Mapping[tuple[Any, str], int], faults: list[GridFault]) -> None:
+    """Find the parent of each cell of the main layer and compare their codes and levels."""
     by_code = {cell.code: cell for cell in cells}
     for cell in cells:
         if cell.parent_code is None:
@@ -234,15 +285,41 @@ def _link(cells: Sequence[_Cell], known: set[str], faults: list[GridFault]) -> N
         parent = by_code.get(cell.parent_code)
         if parent is None:
             # A parent that is there but broken has its own fault; its thousand children need none.
-            if cell.parent_code not in known:
-                message = f"cell {cell.code!r}: orphan, no cell has its parent's code {cell.parent_code!r}"
+            if (None, cell.parent_code) not in known:
+                message = f"{cell}: orphan, no cell has its parent's code {cell.parent_code!r}"
                 faults.append(GridFault(cell.line, message))
         elif parent.level >= cell.level:
-            faults.append(GridFault(cell.line, f"cell {cell.code!r}: parent {parent.code!r} is not of an outer level"))
+            faults.append(GridFault(cell.line, f"{cell}: parent {parent.code!r} is not of an outer level"))
         elif not code_agrees(cell.code, parent.code):
-            faults.append(GridFault(cell.line, f"cell {cell.code!r}: code disagrees with its parent {parent.code!r}"))
+            faults.append(GridFault(cell.line, f"{cell}: code disagrees with its parent {parent.code!r}"))
         else:
             cell.parent = parent
+
+
+def _link_generations(cells: Sequence[_Cell], known: Mapping[tuple[Any, str], int], faults: list[GridFault]) -> None:
+    """Find the parent of each cell of another layer; a cell's level is the number of its parents within the layer.
+
+    Codes are not compared: those of other layers are opaque.
+    """
+    by_code = {cell.code: cell for cell in cells}
+    for cell in cells:
+        if cell.parent_code is None:
+            continue
+        cell.parent = by_code.get(cell.parent_code)
+        if cell.parent is None and not {(cell.layer, cell.parent_code), (None, cell.parent_code)} & known.keys():
+            message = f"{cell}: orphan, no cell of its layer or of the main one has its parent's code"
+            faults.append(GridFault(cell.line, f"{message} {cell.parent_code!r}"))
+    for cell in cells:
+        outer, cell.level = cell.parent, 0
+        while outer is not None and cell.level < MAX_DEPTH:
+            outer, cell.level = outer.parent, cell.level + 1
+        if cell.level == MAX_DEPTH:
+            message = f"{cell}: it has {MAX_DEPTH} parents, one in another, or they lead back to it; fewer are read"
+            faults.append(GridFault(cell.line, message))
+
+
+def _generations(cells: Sequence[_Cell]) -> tuple[str, ...]:
+    return tuple(str(level + 1) for level in range(max(cell.level for cell in cells) + 1))
 
 
 def code_agrees(code: str, parent_code: str) -> bool:
@@ -255,7 +332,7 @@ def code_agrees(code: str, parent_code: str) -> bool:
     >>> code_agrees("block-7", "140302")
     True
     """
-    if not all(c.isascii() and c.isdigit() and len(c) in _CODE_LENGTHS for c in (code, parent_code)):
+    if not (_is_national(code) and _is_national(parent_code)):
         return True
     if len(code) > len(parent_code) and code.startswith(parent_code):
         return True
@@ -264,6 +341,10 @@ def code_agrees(code: str, parent_code: str) -> bool:
         prefix = prefix[:2] if prefix.endswith("0000") else prefix[:4]
         return code.startswith(prefix)
     return False
+
+
+def _is_national(code: str) -> bool:
+    return code.isascii() and code.isdigit() and len(code) in _DIGITS_OF_LEVEL.values()
 
 
 def _area_m2(geometries: NDArray[np.object_]) -> NDArray[np.float64]:
@@ -293,12 +374,13 @@ def _find_overlaps(cells: Sequence[_Cell], faults: list[GridFault]) -> None:
             worth = np.flatnonzero(width * m_lon * height * m_lat > OVERLAP_LIMIT_M2 * 0.5)
             for part in range(0, len(worth), _OVERLAP_BLOCK):
                 i, j = a[worth[part : part + _OVERLAP_BLOCK]], b[worth[part : part + _OVERLAP_BLOCK]]
+                # Most neighbours share a border and no inner point, and that is told sooner than how much they share.
+                meet = shapely.relate_pattern(geometries[i], geometries[j], "T********")
+                i, j = i[meet], j[meet]
                 area = _area_m2(shapely.intersection(geometries[i], geometries[j]))
                 for k in np.flatnonzero(area > OVERLAP_LIMIT_M2):
                     second, first = same[i[k]], same[j[k]]
-                    message = (
-                        f"cell {second.code!r} overlaps cell {first.code!r} of line {first.line} by {area[k]:,.0f} m²"
-                    )
+                    message = f"{second} overlaps cell {first.code!r} of line {first.line} by {area[k]:,.0f} m²"
                     faults.append(GridFault(second.line, message))
                     found += 1
                 if found >= _OVERLAPS_TOLD:
@@ -322,10 +404,10 @@ def _find_gaps(cells: Sequence[_Cell], faults: list[GridFault]) -> None:
             np.array([shapely.difference(parent.geometry, union), shapely.difference(union, parent.geometry)])
         )
         if inside > OVERLAP_LIMIT_M2:
-            message = f"cell {parent.code!r}: its children leave a gap of {inside:,.0f} m²"
+            message = f"{parent}: its children leave a gap of {inside:,.0f} m²"
             faults.append(GridFault(parent.line, message, "warning"))
         if outside > OVERLAP_LIMIT_M2:
-            message = f"cell {parent.code!r}: its children reach {outside:,.0f} m² beyond it"
+            message = f"{parent}: its children reach {outside:,.0f} m² beyond it"
             faults.append(GridFault(parent.line, message, "warning"))
 
 

@@ -76,15 +76,15 @@ def repair(geometry: Any) -> Any:
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
-def subdivide(regions: Sequence[Any], *, cell_m: float, jitter: float = 0.0, seed: int = 0) -> Pieces:
+def subdivide(regions: Sequence[Any], *, cell_m: float | Sequence[float], jitter: float = 0.0, seed: int = 0) -> Pieces:
     """Cut regions into cells of about ``cell_m`` by ``cell_m``.
 
     Parameters
     ----------
     regions : sequence of shapely Polygon or MultiPolygon, length r
         Valid, WGS-84 degrees, in order of preference: where two overlap the area goes to the first.
-    cell_m : float
-        Side of a full cell, metres, > 0.
+    cell_m : float or sequence of float, length r
+        Side of a full cell, metres, > 0; of all regions or of each.
     jitter : float, 0 to 0.4
         Moves the lattice's corners by up to this share of a side, for cells that are no squares.
     seed : int
@@ -103,10 +103,12 @@ def subdivide(regions: Sequence[Any], *, cell_m: float, jitter: float = 0.0, see
     TessellationError
         If ``cell_m`` would make more than `MAX_CELLS` lattice squares.
     """
-    if not cell_m > 0 or not 0 <= jitter <= 0.4:
+    side_m = np.broadcast_to(np.asarray(cell_m, dtype=np.float64), len(regions))
+    if not (side_m > 0).all() or not 0 <= jitter <= 0.4:
         raise TessellationError(f"cell_m = {cell_m} must be above 0, jitter = {jitter} from 0 to 0.4")
     shapes = np.array(regions, dtype=object)
-    squares = _lattice(shapes, cell_m, jitter, seed)
+    lattices = {float(side): _lattice(shapes[side_m == side], float(side), jitter, seed) for side in np.unique(side_m)}
+    squares = np.concatenate(list(lattices.values()))
     lines = np.concatenate([shapely.boundary(squares), shapely.boundary(shapes)])
     noded = shapely.union_all(lines, grid_size=PRECISION_DEG)
     faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(noded)))
@@ -115,14 +117,20 @@ def subdivide(regions: Sequence[Any], *, cell_m: float, jitter: float = 0.0, see
     inner = shapely.point_on_surface(faces)
     x, y = shapely.get_x(inner), shapely.get_y(inner)
     region = Fence(shapes).first_covering(x, y)
-    square = Fence(squares).first_covering(x, y)
-    hole = _small_holes(shapes, cell_m).first_covering(x, y)
+    # Lines of one lattice also cut the faces of another's regions; those have one square and become one piece again.
+    square = np.full(len(faces), -1, dtype=np.int32)
+    before = 0
+    for side, own in lattices.items():
+        rows = np.flatnonzero((region >= 0) & (side_m[region] == side))
+        square[rows] = before + Fence(own).first_covering(x[rows], y[rows])
+        before += len(own)
+    hole = _small_holes(shapes, float(side_m.min())).first_covering(x, y)
     kept = (region >= 0) | (hole >= 0)
     faces, region, square = faces[kept], region[kept], square[kept]
     if not len(faces):
         raise TessellationError("the boundaries enclose less than the precision of coordinates")
 
-    label, owner = _merge(faces, region, square, cell_m)
+    label, owner = _merge(faces, region, square, side_m)
     geometries = join(faces, label)
     m_lon, m_lat = metres_per_degree(shapely.get_y(shapely.centroid(geometries)))
     kept = (owner >= 0) & (shapely.area(geometries) * m_lon * m_lat >= _SPECK_M2)
@@ -258,7 +266,7 @@ def _shared_edges(
 
 
 def _merge(
-    faces: NDArray[np.object_], region: NDArray[np.int32], square: NDArray[np.int32], cell_m: float
+    faces: NDArray[np.object_], region: NDArray[np.int32], square: NDArray[np.int32], side_m: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Label faces by the piece they belong to, and say each piece's region.
 
@@ -298,12 +306,12 @@ def _merge(
         if i != j:
             absorb(min(i, j), max(i, j))
 
-    full_m2 = cell_m**2
+    full_m2 = (side_m[region] ** 2).tolist()  # of holes, which have no region, never asked
     # Smallest first: two slivers side by side may together be a piece worth keeping.
     heap = [
         (area_m2[i], i)
         for i in range(len(faces))
-        if root[i] == i and (owner[i] < 0 or area_m2[i] < _SLIVER_SHARE * full_m2)
+        if root[i] == i and (owner[i] < 0 or area_m2[i] < _SLIVER_SHARE * full_m2[i])
     ]
     heapq.heapify(heap)
     while heap:
@@ -311,13 +319,13 @@ def _merge(
         if root[i] != i or size_m2 != area_m2[i]:
             continue
         near = [n for n in border[i] if owner[n] >= 0 and owner[n] == owner[i]]
-        if not near and (owner[i] < 0 or size_m2 < _NOISE_SHARE * full_m2):
+        if not near and (owner[i] < 0 or size_m2 < _NOISE_SHARE * full_m2[i]):
             near = [n for n in border[i] if owner[n] >= 0] or list(border[i])
         if not near:
             continue
         into = min(near, key=lambda n: (-border[i][n], n))
         absorb(into, i)
-        if owner[into] < 0 or area_m2[into] < _SLIVER_SHARE * full_m2:
+        if owner[into] < 0 or area_m2[into] < _SLIVER_SHARE * full_m2[into]:
             heapq.heappush(heap, (area_m2[into], into))
     roots, label = np.unique([find(i) for i in range(len(faces))], return_inverse=True)
     return label.astype(np.int64), region[roots]

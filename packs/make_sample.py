@@ -41,6 +41,12 @@ HILL = frozenset((i, j) for i in (11, 12, 13) for j in (7, 8))
 QUAY = frozenset((i, 0) for i in (4, 5, 6))
 """Blocks of the old quay that belong to a street and to no community yet: the fallback to the street."""
 
+OTHER_LAYER = "综治"
+"""The grid of social governance: 3 by 3 blocks each, across the borders of communities and streets, 20-digit codes."""
+OTHER_SIDE = 3
+OTHER_ROWS = range(1, 14)
+"""Further north that layer has not been drawn yet, nor where the coast leaves less than 3 by 3 blocks."""
+
 CITY_NAME, CITY_CODE = "云汀市", "990100"
 COUNTIES = (("990101", "临澜区"), ("990102", "望岫区"))
 # Street: county, code, name, and the (band, block) of its communities.
@@ -80,6 +86,21 @@ PLACES = (
       "书院加油站", "东堤污水处理厂", "石埠变电站", "北苑垃圾转运站", "翠屏热力站", "盐仓泵站", "砚湖泵站",
       "云汀图书馆", "云汀体育馆", "鹭洲派出所"), 60),
 )  # fmt: skip
+
+# What people say instead; `|` parts several.
+ALIASES = {
+    "云汀一中": "云汀第一中学|市一中",
+    "云汀二中": "云汀第二中学|市二中",
+    "云汀市人民医院": "市人民医院|云汀人民医院",
+    "云汀汽车站": "云汀长途汽车站|市汽车站",
+    "翠屏山公园": "翠屏公园",
+    "荷风里小区": "荷风里",
+}
+# Names that two places share, their accuracy in metres, and the communities that they lie in: the first pair is told
+# apart by the county named beside it, the second only by the street.
+SHARED_NAMES = (("便民市场", 50, ((0, 0), (2, 4))), ("工人文化宫", 80, ((2, 1), (0, 2))))
+COMMUNITY_ACCURACY_M = 300
+"""Five blocks wide, so a point in it lies 0.41 of 725 m from its middle (root mean square)."""
 
 CATALOGUE_HEAD = """\
 # What kinds of events 云汀市 (an invented city) knows, how near and how soon two reports must be to be one of them, and
@@ -445,6 +466,126 @@ crs = "cgcs2000"
 confidence = 0.95
 witness = "worker_id"
 """
+PLATFORMS_TOML = """
+# ------------------------------------------------------------------------------------------------------ platforms
+# Two platforms were there before this service and go on naming things their own way.  Each is read by its mapping when
+# its messages come on a topic of its own (iot.readings.tingwu, video.events.tingshi) or carry its name in the Kafka
+# header `platform`; on the source's topic without the header, messages are read as docs/schemas describes them.
+
+# 汀物, the gateway of all gauges: readings and alarms in one kind of message.
+#   {"msgId": 90017, "head": {"ts": 1780273800, "dev": {"code": "IOT-JS-0001", "gps": "119.951,38.752"}},
+#    "data": {"item": "SW", "val": "153", "unit": "mm"}, "alarm": {"code": 101, "status": 1}}
+[platform.tingwu]
+source = "iot"
+# Its map is a map service's, whatever [source.iot] says.
+crs = "gcj02"
+# Whole seconds since 1970.
+time_format = "unix_s"
+
+# Our field = where theirs is.  What is named here must be there, or the message is a dead letter that says what is
+# missing; a path that ends in ? may lead to nothing.
+[platform.tingwu.fields]
+id = "msgId"
+time = "head.ts"
+device_id = "head.dev.code"
+# One text with a comma; most gauges have none, for they stand in devices.csv.
+lon = "head.dev.gps[0]?"
+lat = "head.dev.gps[1]?"
+accuracy_m = "head.dev.err?"
+# A reading has no alarm, an alarm need not have a reading.
+metric = "data.item?"
+value = "data.val?"
+unit = "data.unit?"
+alarm = "alarm.code?"
+state = "alarm.status?"
+
+# What their number is multiplied by: they say centimetres, we metres.
+[platform.tingwu.scale]
+accuracy_m = 0.01
+
+# Their word for a unit and what it is in ours: ours = theirs * factor + offset.  A word that stands neither here nor in
+# the rules of the metric is refused: 20 mm of water are no flood.
+[platform.tingwu.units]
+# Of two the one that the metric's rules are in: centimetres on a road, metres in a sewer.
+mm = [{ unit = "cm", factor = 0.1 }, { unit = "m", factor = 0.001 }]
+kPa = { unit = "MPa", factor = 0.001 }
+LEL = { unit = "%LEL" }
+"mg/m3" = { unit = "ug/m3", factor = 1000 }
+
+# Their code = our word.  A code that is not here stays as it is, so what they add tomorrow is a dead letter that
+# names it, not a wrong category.
+[platform.tingwu.codes.metric]
+SW = "road_water_cm"
+XW = "sewer_level_m"
+HW = "river_level_m"
+RQ = "gas_lel_pct"
+YL = "pipe_pressure_mpa"
+KQ = "pm25_ugm3"
+ZS = "noise_db"
+MY = "bin_fill_pct"
+
+[platform.tingwu.codes.alarm]
+# Many send 0 with every reading: no alarm at all.
+0 = ""
+101 = "road_water_high"
+102 = "sewer_level_high"
+103 = "river_level_high"
+111 = "gas_leak"
+112 = "pipe_pressure_drop"
+113 = "smoke_alarm"
+121 = "sewer_cover_tilt"
+122 = "water_cover_tilt"
+131 = "bin_full"
+132 = "lamp_fault"
+901 = "offline"
+902 = "low_battery"
+
+[platform.tingwu.codes.state]
+0 = "cleared"
+1 = "raised"
+
+# 汀视, the platform of the video analytics: what one camera saw, in an envelope.
+#   {"camera": {"gbId": "99010000001320000001"}, "events": [
+#     {"eventId": "e-7", "occurTime": "2026-06-01 08:31:10", "eventCode": "0417", "score": 87, "img": ["a.jpg"]}]}
+[platform.tingshi]
+source = "video"
+# Each record is one object around an array of messages.  Of a bad one only that one is refused.
+elements = "events"
+crs = "bd09"
+# What its clock shows: no offset, so the time zone says how it is meant; without it the city's.
+time_format = "%Y-%m-%d %H:%M:%S"
+time_zone = "Asia/Shanghai"
+
+[platform.tingshi.fields]
+id = "eventId"
+time = "occurTime"
+# ^ starts at the envelope: it is said once for all events.
+camera_id = "^camera.gbId"
+event_type = "eventCode"
+confidence = "score"
+lon = "pos.x?"
+lat = "pos.y?"
+snapshot_url = "img[0]?"
+
+# In percent.
+[platform.tingshi.scale]
+confidence = 0.01
+
+[platform.tingshi.codes.event_type]
+0101 = "garbage_exposed"
+0102 = "bin_overflow"
+0103 = "rubble_pile"
+0201 = "stall_outside_shop"
+0202 = "vendor"
+0203 = "road_stall"
+0301 = "illegal_parking"
+0302 = "shared_bike"
+0401 = "waterlogging"
+0402 = "road_damage"
+0403 = "road_collapse"
+0417 = "fire_smoke"
+0501 = "cover_missing"
+"""
 HOLIDAYS_CSV = """\
 date,kind
 2026-09-27,workday
@@ -598,6 +739,21 @@ class City:
         level = {"county": 0, "street": 1, "community": 2}
         self.features = sorted(outer, key=lambda feature: level[feature[1]]) + grid
 
+    def other_layer(self) -> list[tuple[str, str, str, Ring]]:
+        """Code, parent, name and ring of each cell of `OTHER_LAYER`; the parent is its middle block's community."""
+        cells: list[tuple[str, str, str, Ring]] = []
+        code_of = {name: code for code, level, _, name, _ in self.features if level == "community"}
+        for south in range(OTHER_ROWS.start, OTHER_ROWS.stop - OTHER_SIDE + 1, OTHER_SIDE):
+            for west in range(1, COLUMNS - OTHER_SIDE + 1, OTHER_SIDE):
+                blocks = [(west + i, south + j) for j in range(OTHER_SIDE) for i in range(OTHER_SIDE)]
+                if not all(block in self.community_of for block in blocks):
+                    continue
+                community = COMMUNITY_NAMES[self.community_of[west + OTHER_SIDE // 2, south + OTHER_SIDE // 2]]
+                code = f"{code_of[community]}{len(cells) + 1:08d}"
+                name = f"{OTHER_LAYER}第{len(cells) + 1:03d}网格"
+                cells.append((code, code_of[community], name, self._outline(blocks)))
+        return cells
+
     def _outline(self, blocks: list[Block]) -> Ring:
         return outline([self.lattice.ring(block) for block in blocks])
 
@@ -615,13 +771,20 @@ def geojson(city: City) -> str:
     """`grid.geojson`, one feature a line."""
     lines = []
     for code, level, parent, name, ring in city.features:
-        points = ",".join(f"[{degrees(x)},{degrees(y)}]" for x, y in [*ring, ring[0]])
         parent_json = "null" if parent is None else f'"{parent}"'
-        lines.append(
-            f'{{"type":"Feature","properties":{{"code":"{code}","level":"{level}","parent":{parent_json},'
-            f'"name":"{name}"}},"geometry":{{"type":"Polygon","coordinates":[[{points}]]}}}}'
-        )
+        properties = f'"code":"{code}","level":"{level}","parent":{parent_json},"name":"{name}"'
+        lines.append(feature(properties, ring))
+    for code, community, name, ring in city.other_layer():
+        properties = f'"code":"{code}","layer":"{OTHER_LAYER}","parent":"{community}","name":"{name}"'
+        lines.append(feature(properties, ring))
     return '{"type":"FeatureCollection","features":[\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def feature(properties: str, ring: Ring) -> str:
+    """One polygon with its properties, as JSON."""
+    points = ",".join(f"[{degrees(x)},{degrees(y)}]" for x, y in [*ring, ring[0]])
+    geometry = f'{{"type":"Polygon","coordinates":[[{points}]]}}'
+    return f'{{"type":"Feature","properties":{{{properties}}},"geometry":{geometry}}}'
 
 
 def catalogue() -> str:
@@ -686,11 +849,10 @@ def places(city: City, rng: np.random.Generator) -> str:
     """`places.csv`: roads, their crossings, and what people name when they say where they stand."""
     rows: list[list[object]] = []
     for j, name in EAST_WEST_ROADS:
-        x, y = city.lattice.corner((FIRST[j] + LAST[j] + 1) // 2, j)
-        rows.append([name, "", *in_datum(x, y, "wgs84"), "wgs84", 800, ""])
+        corners = [city.lattice.corner(i, j) for i in range(FIRST[j], LAST[j] + 2)]
+        rows.append(road(name, corners))
     for i, name in NORTH_SOUTH_ROADS:
-        x, y = city.lattice.corner(i, ROWS // 2)
-        rows.append([name, "", *in_datum(x, y, "wgs84"), "wgs84", 700, ""])
+        rows.append(road(name, [city.lattice.corner(i, j) for j in range(ROWS + 1)]))
     for j, along in EAST_WEST_ROADS:
         for i, across in NORTH_SOUTH_ROADS:
             code = city.smallest_code_at(i, j)
@@ -701,19 +863,42 @@ def places(city: City, rng: np.random.Generator) -> str:
     for _, level, _, name, ring in city.features:
         if level == "community":
             x, y = sum(p[0] for p in ring) // len(ring), sum(p[1] for p in ring) // len(ring)
-            rows.append([name, name.removesuffix("社区") + "居委会", *in_datum(x, y, "wgs84"), "wgs84", 250, ""])
+            rows.append(
+                [
+                    name,
+                    name.removesuffix("社区") + "居委会",
+                    *in_datum(x, y, "wgs84"),
+                    "wgs84",
+                    COMMUNITY_ACCURACY_M,
+                    "",
+                ]
+            )
     blocks = sorted(city.cell_code)
     free = [blocks[k] for k in rng.permutation(len(blocks)).tolist()]
-    for names, accuracy_m in PLACES:
-        for name in names:
-            # What bears a community's name lies in it.
-            home = [c for c, community in COMMUNITY_NAMES.items() if community.removesuffix("社区") in name]
-            block = next(b for b in free if not home or city.community_of[b] in home)
-            free.remove(block)
-            # Taken from a map service, as most such lists are.
-            lon, lat = in_datum(*city.lattice.centre(block), "gcj02")
-            rows.append([name, "", lon, lat, "gcj02", accuracy_m, city.cell_code[block]])
+    # What bears a community's name lies in it.
+    wanted = [
+        (name, accuracy_m, [c for c, community in COMMUNITY_NAMES.items() if community.removesuffix("社区") in name])
+        for names, accuracy_m in PLACES
+        for name in names
+    ]
+    wanted += [(name, accuracy_m, [home]) for name, accuracy_m, homes in SHARED_NAMES for home in homes]
+    for name, accuracy_m, homes in wanted:
+        block = next(b for b in free if not homes or city.community_of[b] in homes)
+        free.remove(block)
+        # Taken from a map service, as most such lists are.
+        lon, lat = in_datum(*city.lattice.centre(block), "gcj02")
+        rows.append([name, ALIASES.get(name, ""), lon, lat, "gcj02", accuracy_m, city.cell_code[block]])
     return csv_text(["name", "aliases", "lon", "lat", "crs", "accuracy_m", "grid_code"], rows)
+
+
+def road(name: str, corners: list[tuple[int, int]]) -> list[object]:
+    """A road is no point: its middle corner, and how far from that its corners lie (root mean square, metres)."""
+    x, y = corners[len(corners) // 2]
+    squares = [
+        ((u - x) / 1e7 * METERS_A_DEGREE_LON) ** 2 + ((v - y) / 1e7 * METERS_A_DEGREE_LAT) ** 2 for u, v in corners
+    ]
+    accuracy_m = math.ceil(math.sqrt(sum(squares) / len(squares)) / 50) * 50
+    return [name, "", *in_datum(x, y, "wgs84"), "wgs84", accuracy_m, ""]
 
 
 ALIAS_SEPARATOR = "|"
@@ -740,7 +925,7 @@ def files() -> dict[str, str]:
     # Streams of their own: one more camera must not move a school.
     device_rng, place_rng = (np.random.Generator(np.random.PCG64([SEED, k])) for k in (1, 2))
     return {
-        "city.toml": CITY_TOML,
+        "city.toml": CITY_TOML + PLATFORMS_TOML,
         "grid.geojson": geojson(city),
         "catalogue.toml": catalogue(),
         "devices.csv": devices(city, device_rng),

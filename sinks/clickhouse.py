@@ -3,7 +3,7 @@
 One code path: clickhouse-connect speaks to the embedded engine (``chdb:///path``) and to a server
 (``clickhouse://…``) through the same client.
 
-The driver's errors become ours in one place, `_explained`:
+The driver's errors become ours in one place, `explained`:
 
     away for now   → SinkUnavailable   refused or broken connection, timeout, HTTP 5xx, overload, no disk space,
                                        and every error we do not know: waiting loses nothing
@@ -138,7 +138,7 @@ _AS_CONTRACT = (
 )
 
 
-def _explained(dsn: Dsn, error: Exception) -> SinkError:
+def explained(dsn: Dsn, error: Exception) -> SinkError:
     """The one place where a driver's error becomes ours."""
     code = getattr(error, "code", None)
     text = _in_one_line(error)
@@ -397,7 +397,7 @@ class ClickHouseSink:
                 return question(self._client)
             except (ClickHouseError, OSError) as error:
                 self._disconnect()
-                raise _explained(self.dsn, error) from error
+                raise explained(self.dsn, error) from error
 
     def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -495,40 +495,49 @@ _WHY = msgspec.json.Decoder(Why)
 _JSON = msgspec.json.Encoder(order="deterministic")
 
 
+def open_client(dsn: Dsn) -> Any:
+    """A client that has answered once; the folder of an embedded engine is made where it is missing.
+
+    Raises :class:`SinkRefused` for a folder that cannot be had, and the driver's errors, which `explained` explains.
+    """
+    if dsn.embedded:
+        check_folder(dsn.path)
+        return clickhouse_connect.get_client(interface="chdb", path=dsn.path)
+    return clickhouse_connect.get_client(
+        interface="https" if dsn.secure else "http",
+        host=dsn.host,
+        port=dsn.port,
+        username=dsn.user,
+        password=dsn.password,
+        verify=dsn.verify,
+        ca_cert=dsn.ca_cert or None,
+        connect_timeout=dsn.connect_timeout_s,
+        send_receive_timeout=dsn.timeout_s,
+        # Without a session, questions may overlap and a restarted server has nothing to have forgotten.
+        autogenerate_session_id=False,
+        dedicated_pool=True,
+        query_retries=0,  # the caller waits and tries again, with its own pauses
+        client_name="city-brain-streams",
+    )
+
+
+def database_exists(client: Any, database: str) -> bool:
+    """Whether the client's server has the database."""
+    question = "SELECT count() FROM system.databases WHERE name = {name:String}"
+    return bool(client.command(question, {"name": database}, use_database=False))
+
+
 def _connect(dsn: Dsn, *, must_exist: bool) -> Any:
     """Open a client whose database exists."""
     nothing_there = f"{dsn}: there is no database {dsn.database} there; a worker makes it, so check the address"
-    if dsn.embedded:
-        if must_exist and not Path(dsn.path).is_dir():
-            raise SinkRefused(nothing_there)
-        check_folder(dsn.path)
-        client = clickhouse_connect.get_client(interface="chdb", path=dsn.path)
-    else:
-        client = clickhouse_connect.get_client(
-            interface="https" if dsn.secure else "http",
-            host=dsn.host,
-            port=dsn.port,
-            username=dsn.user,
-            password=dsn.password,
-            verify=dsn.verify,
-            ca_cert=dsn.ca_cert or None,
-            connect_timeout=dsn.connect_timeout_s,
-            send_receive_timeout=dsn.timeout_s,
-            # Without a session, questions may overlap and a restarted server has nothing to have forgotten.
-            autogenerate_session_id=False,
-            dedicated_pool=True,
-            query_retries=0,  # the caller waits and tries again, with its own pauses
-            client_name="city-brain-streams",
-        )
+    if dsn.embedded and must_exist and not Path(dsn.path).is_dir():
+        raise SinkRefused(nothing_there)
+    client = open_client(dsn)
     try:
-        exists = client.command(
-            "SELECT count() FROM system.databases WHERE name = {name:String}",
-            {"name": dsn.database},
-            use_database=False,
-        )
-        if exists == 0 and must_exist:
+        exists = database_exists(client, dsn.database)
+        if not exists and must_exist:
             raise SinkRefused(nothing_there)
-        if exists == 0:
+        if not exists:
             client.command(f"CREATE DATABASE IF NOT EXISTS {dsn.database}", use_database=False)
         client.database = dsn.database
     except BaseException:

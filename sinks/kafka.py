@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from sinks.errors import SinkUnavailable
 _MAX_WAITING = 100_000
 _MAX_WAITING_KB = 256 << 10
 _POLL_S = 0.1
+
+LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
+"""Takes what the client would print to standard error by itself; given to every client of a worker."""
 
 
 class Delivery:
@@ -58,7 +62,8 @@ class KafkaSink:
                 "queue.buffering.max.messages": _MAX_WAITING,
                 "queue.buffering.max.kbytes": _MAX_WAITING_KB,
                 **(options or {}),
-            }
+            },
+            logger=LIBRDKAFKA_LOG,
         )
 
     def send(

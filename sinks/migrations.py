@@ -96,15 +96,8 @@ def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> list[
     MigrationError
         The database is newer than this program, or an applied migration has another checksum here.
     """
-    steps = read_migrations() if migrations is None else migrations
-    ledger_exists = int(client.command("EXISTS TABLE schema_migrations"))
-    applied = {}
-    if ledger_exists:
-        rows = client.query("SELECT version, name, checksum FROM schema_migrations FINAL ORDER BY version").result_rows
-        applied = {version: (name, checksum) for version, name, checksum in rows}
-    _check(applied, steps, str(client.database))
-    pending = [step for step in steps if step.version not in applied]
-    if pending and not ledger_exists:
+    pending = pending_migrations(client, migrations)
+    if pending and not _has_ledger(client):
         client.command(_CREATE_LEDGER)
     for step in pending:
         for statement in step.statements:
@@ -117,6 +110,27 @@ def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> list[
             column_oriented=True,
         )
     return pending
+
+
+def pending_migrations(client: Any, migrations: Sequence[Migration] | None = None) -> list[Migration]:
+    """The steps that the client's database lacks, in order; nothing is changed.
+
+    Raises
+    ------
+    MigrationError
+        As :func:`migrate`.
+    """
+    steps = read_migrations() if migrations is None else migrations
+    applied = {}
+    if _has_ledger(client):
+        rows = client.query("SELECT version, name, checksum FROM schema_migrations FINAL ORDER BY version").result_rows
+        applied = {version: (name, checksum) for version, name, checksum in rows}
+    _check(applied, steps, str(client.database))
+    return [step for step in steps if step.version not in applied]
+
+
+def _has_ledger(client: Any) -> bool:
+    return bool(int(client.command("EXISTS TABLE schema_migrations")))
 
 
 def _check(applied: dict[int, tuple[str, str]], steps: Sequence[Migration], database: str) -> None:

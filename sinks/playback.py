@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from sinks.errors import SinkError
 from sinks.topics import SOURCE_MAX_BYTES
 from streams.messages import FEEDBACK, TOPIC_OF_SOURCE
+from streams.platform_records import RecordTimes, platform_of
 from streams.recording import RecordedMessage
 
 QUEUE_MESSAGES = 50_000
@@ -44,6 +45,8 @@ PAUSE_POLL_S = 0.05
 FAILURES_TOLD = 5
 
 _WITH_TIMES = frozenset({*TOPIC_OF_SOURCE.values(), FEEDBACK})
+Platforms = Mapping[tuple[str, str], RecordTimes]
+"""Where platforms say their times, as `streams.platform_records.record_times` finds it in a city's pack."""
 
 
 class PlaybackError(SinkError):
@@ -330,7 +333,9 @@ class LagLimit:
 # ------------------------------------------------------------------------------------------------------- times
 
 
-def with_timestamps(messages: Iterable[RecordedMessage], now_ms: int) -> Iterator[RecordedMessage]:
+def with_timestamps(
+    messages: Iterable[RecordedMessage], now_ms: int, platforms: Platforms | None = None
+) -> Iterator[RecordedMessage]:
     """The messages, each with a timestamp: its own, else the newest time in its value, else the newest before it.
 
     A value's time ahead of ``now_ms`` is not taken, since Kafka would refuse it.  Where nothing before it has a
@@ -340,12 +345,52 @@ def with_timestamps(messages: Iterable[RecordedMessage], now_ms: int) -> Iterato
     for message in messages:
         timed = message
         if message.timestamp_ms is None:
-            value_ms = newest_time_ms(message.value) if message.topic in _WITH_TIMES else None
+            value_ms = _newest_ms(message, platforms)
             timestamp_ms = newest_ms if value_ms is None or value_ms > now_ms else value_ms
             timed = replace(message, timestamp_ms=timestamp_ms)
         assert timed.timestamp_ms is not None
         newest_ms = max(newest_ms, timed.timestamp_ms)
         yield timed
+
+
+class _Times(Protocol):
+    """Finds and moves the times in records' values."""
+
+    def newest_ms(self, value: bytes) -> int | None: ...
+    def moved(self, value: bytes, shift_ms: int) -> bytes: ...
+
+
+class _OwnTimes:
+    """Those of messages that name their fields as we do."""
+
+    def newest_ms(self, value: bytes) -> int | None:
+        return newest_time_ms(value)
+
+    def moved(self, value: bytes, shift_ms: int) -> bytes:
+        return _shifted(value, shift_ms)
+
+
+class _NoTimes:
+    """Those of the service's own topics, which stay as they are."""
+
+    def newest_ms(self, value: bytes) -> int | None:
+        return None
+
+    def moved(self, value: bytes, shift_ms: int) -> bytes:
+        return value
+
+
+def _times_of(message: RecordedMessage, platforms: Platforms | None) -> _Times | None:
+    """How a record says its times, as the intake reads it; None where only the city's pack could tell."""
+    named = platform_of(message)
+    if named is not None and (platforms is None or named in platforms or message.topic not in _WITH_TIMES):
+        return None if platforms is None else platforms.get(named)
+    return _OwnTimes() if message.topic in _WITH_TIMES else _NoTimes()
+
+
+def _newest_ms(message: RecordedMessage, platforms: Platforms | None) -> int | None:
+    times = _times_of(message, platforms)
+    return None if times is None else times.newest_ms(message.value)
 
 
 def newest_time_ms(value: bytes) -> int | None:
@@ -359,25 +404,33 @@ def newest_time_ms(value: bytes) -> int | None:
     return max((each for each in times if each is not None), default=None)
 
 
-def shift_to(messages: Iterable[RecordedMessage], shift_ms: int) -> Iterator[RecordedMessage]:
-    """The messages moved in time: timestamps, and each readable ``time`` in the values of sources and feedback.
+def shift_to(
+    messages: Iterable[RecordedMessage], shift_ms: int, platforms: Platforms | None = None
+) -> Iterator[RecordedMessage]:
+    """The messages moved in time: timestamps, and each readable `time` in the values of sources and feedback.
 
-    Values whose time cannot be read, and those of other topics, are left as they are, byte for byte.
+    Values whose time cannot be read, and those of other topics, are left as they are, byte for byte.  A record of a
+    platform raises ``PlaybackError`` if ``platforms`` are not given or do not tell of its topic.
     """
     for message in messages:
-        value = _shifted(message.value, shift_ms) if message.topic in _WITH_TIMES else message.value
+        times = _times_of(message, platforms)
+        if times is None:
+            raise PlaybackError(
+                f"a record of a platform ({' '.join(platform_of(message) or ())}): only a city pack tells where it "
+                "says its times; name one that has the platform with --city"
+            )
         stamp = None if message.timestamp_ms is None else message.timestamp_ms + shift_ms
-        yield replace(message, value=value, timestamp_ms=stamp)
+        yield replace(message, value=times.moved(message.value, shift_ms), timestamp_ms=stamp)
 
 
-def shift_to_now_ms(messages: Iterable[RecordedMessage], now_ms: int) -> int:
+def shift_to_now_ms(messages: Iterable[RecordedMessage], now_ms: int, platforms: Platforms | None = None) -> int:
     """By how much to move a recording so that its newest record is of now; reads all of it.  0 for no record.
 
     Times ahead of now are not heeded, unless all are: one broken clock must not move a whole day by a century.
     """
     newest_past_ms = newest_ms = None
     for message in messages:
-        at_ms = newest_time_ms(message.value) if message.timestamp_ms is None else message.timestamp_ms
+        at_ms = _newest_ms(message, platforms) if message.timestamp_ms is None else message.timestamp_ms
         if at_ms is None:
             continue
         newest_ms = at_ms if newest_ms is None else max(newest_ms, at_ms)

@@ -22,15 +22,30 @@ def require_reachable(bootstrap: str, timeout_s: float = 3.0) -> None:
     ``host:port`` (an IPv6 host in brackets).
     """
     reasons = []
-    for address in bootstrap.split(","):
-        host, port = _split(address.strip())
-        try:
-            socket.create_connection((host, port), timeout_s).close()
-        except OSError as error:
-            reasons.append(f"{address.strip()} ({error.strerror or error})")
-        else:
+    for address in addresses(bootstrap):
+        reason = why_unreachable(address, timeout_s)
+        if reason is None:
             return
+        reasons.append(f"{address} ({reason})")
     raise UnreachableError(f"no Kafka at {', '.join(reasons)}; start it, or name another with --brokers")
+
+
+def addresses(bootstrap: str) -> list[str]:
+    """The single addresses of a bootstrap list."""
+    return [address.strip() for address in bootstrap.split(",")]
+
+
+def why_unreachable(address: str, timeout_s: float = 3.0) -> str | None:
+    """The operating system's reason why nobody accepts a connection at ``host:port``; None if somebody does.
+
+    Raises ``ValueError`` if it is not an address.
+    """
+    host, port = _split(address)
+    try:
+        socket.create_connection((host, port), timeout_s).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _split(address: str) -> tuple[str, int]:

@@ -104,6 +104,7 @@ def topic_table(
     partitions: int = DEFAULT_PARTITIONS,
     shards: int = DEFAULT_SHARDS,
     keep_old: bool = False,
+    platforms: Iterable[str] = (),
 ) -> tuple[TopicSpec, ...]:
     """Every topic of the service, those that come in first.
 
@@ -117,6 +118,8 @@ def topic_table(
         Partitions of `reports`, at least 1.
     keep_old : bool
         No limit of time on any topic, so that a recording of an old day is not deleted for its timestamps.
+    platforms : iterable of str
+        Platforms' own topics, without prefix, as `streams.messages.platform_topic` names them; like their source's.
     """
     for name, value in (("partitions", partitions), ("shards", shards)):
         if value < 1:
@@ -136,7 +139,7 @@ def topic_table(
             max_message_bytes=SOURCE_MAX_BYTES,
             segment_ms=personal,
         )
-        for topic in (*TOPIC_OF_SOURCE.values(), FEEDBACK)
+        for topic in (*TOPIC_OF_SOURCE.values(), FEEDBACK, *platforms)
     ]
     return (
         *sources,

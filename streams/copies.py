@@ -11,16 +11,17 @@ _PRUNED_FROM = 100_000
 
 
 class DeviceCopies:
-    """Recognises a report of the same device, category and event time that came through another platform.
+    """Recognises a report of the same device, category and second that came through another platform.
 
-    Such a copy takes the key of the report that came first, and so is a repeat of it.  Bounded by the reports of
-    devices no older than ``remember_ms`` before the newest mark.  The mark and not the newest event time, for one clock
-    that is years ahead must not make all other devices' reports too old to be known again.
+    Such a copy takes the key of the report that came first, and so is a repeat of it.  A second, for one platform may
+    say milliseconds where the other has none.  Of a judged reading the metric is the same too.  Bounded by the reports
+    of devices no older than ``remember_ms`` before the newest mark.  The mark and not the newest event time, for one
+    clock that is years ahead must not make all other devices' reports too old to be known again.
     """
 
     def __init__(self, remember_ms: int) -> None:
         self._remember_ms = remember_ms
-        self._first: dict[tuple[int, str, str, int], tuple[str, int, int]] = {}
+        self._first: dict[tuple[int, str, str, str, int], tuple[str, int, int]] = {}
         self._horizon_ms = -(2**62)
         self._prune_at = _PRUNED_FROM
 
@@ -34,20 +35,24 @@ class DeviceCopies:
         if not len(rows):
             return
         key_hi, key_lo = reports.key_hi.copy(), reports.key_lo.copy()
-        columns = (reports.source, reports.device, reports.category, reports.time_ms, reports.mark_ms, reports.platform)
-        said_by = (column[rows].tolist() for column in (*columns, key_hi, key_lo))
-        for row, source, device, category, time_ms, mark_ms, platform, hi, lo in zip(
-            rows.tolist(), *said_by, strict=True
+        columns = (
+            reports.source, reports.device, reports.reading, reports.category, reports.time_ms, reports.mark_ms,
+            reports.platform, key_hi, key_lo,
+        )  # fmt: skip
+        for row, source, device, reading, category, time_ms, mark_ms, platform, hi, lo in zip(
+            rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
         ):
             self._horizon_ms = max(self._horizon_ms, mark_ms - self._remember_ms)
             if time_ms < self._horizon_ms:
                 continue  # forgotten or about to be
-            said = (source, device, terms.categories[category].code, time_ms)
+            metric = reading.metric if reading else ""
+            said = (source, device, metric, terms.categories[category].code, time_ms // 1000)
             first = self._first.setdefault(said, (platform, hi, lo))
             # One platform that says the same twice under two ids means two things.
             if first[0] != platform:
                 key_hi[row], key_lo[row] = first[1:]
         reports.key_hi, reports.key_lo = key_hi, key_lo
         if len(self._first) > self._prune_at:
-            self._first = {said: first for said, first in self._first.items() if said[3] >= self._horizon_ms}
+            horizon_s = self._horizon_ms // 1000
+            self._first = {said: first for said, first in self._first.items() if said[-1] >= horizon_s}
             self._prune_at = max(_PRUNED_FROM, 2 * len(self._first))

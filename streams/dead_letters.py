@@ -57,14 +57,13 @@ class DeadLetter:
             "partition": str(self.partition),
             "offset": str(self.offset),
             "index": str(self.index),
+            "ingested_at": _rfc3339(self.ingested_ms),
             "service_version": SERVICE_VERSION,
         }
         return [(name, text.encode(errors="replace")) for name, text in texts.items()]
 
     @classmethod
-    def from_headers(
-        cls, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes, ingested_ms: int
-    ) -> DeadLetter:
+    def from_headers(cls, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes) -> DeadLetter:
         """The dead letter that a record of the dead-letter topic holds; ``ValueError`` if it is none of ours."""
         texts = {name: data.decode(errors="replace") for name, data in headers}
         try:
@@ -78,7 +77,8 @@ class DeadLetter:
                 Reason(texts["reason"]),
                 texts["field"] or None,
                 texts["detail"],
-                ingested_ms,
+                # A datetime64 has no zone, and says so with a warning when it is given one.
+                int(np.datetime64(texts["ingested_at"].removesuffix("Z"), "ms").astype(np.int64)),
             )
         except KeyError as error:
             raise ValueError(f"a dead letter without the header {error}") from error
@@ -94,9 +94,14 @@ class DeadLetter:
             sha256=hashlib.sha256(self.value).hexdigest(),
             size_bytes=len(self.value),
             excerpt=_excerpt(self.value),
-            ingested_at=str(np.datetime_as_string(np.datetime64(self.ingested_ms, "ms"), unit="ms", timezone="UTC")),
+            ingested_at=_rfc3339(self.ingested_ms),
             service_version=SERVICE_VERSION,
         )
+
+
+def _rfc3339(time_ms: int) -> str:
+    """RFC 3339 UTC with milliseconds."""
+    return str(np.datetime_as_string(np.datetime64(time_ms, "ms"), unit="ms", timezone="UTC"))
 
 
 def _excerpt(value: bytes) -> str:

@@ -219,6 +219,7 @@ class Dedupe:
         self._squares["incident"] = -1
         self._keys = np.zeros(4096, _KEY)
         self._ids = np.zeros(4096, _KEY)
+        self._partitions: dict[tuple[int, int], int] = {}
         # Newest ingestion time and drained flag of each source partition heard of, and the watermark.
         self._marks: dict[tuple[int, int], int] = {}
         self._mark_ms = np.full(16, NEVER, np.int64)
@@ -265,7 +266,7 @@ class Dedupe:
         self.batch += 1
         lat_deg = np.where(reports.lat_e7 == NO_POSITION, 0, reports.lat_e7) * 1e-7
         scale = np.rint(np.array(metres_per_degree(lat_deg)) * 1e-5 * (1 << _SCALE_BITS)).astype(np.int64)
-        mark_rows = self._mark_rows(reports)
+        mark_rows, partitions = self._partition_rows(reports)
         room = 2 * count + len(feedback)
         decided = Decided(
             np.zeros(count, np.int8),
@@ -288,7 +289,7 @@ class Dedupe:
         _decide(
             count,
             reports.source,
-            reports.partition,
+            partitions,
             reports.offset,
             reports.index,
             reports.mark_ms,
@@ -422,14 +423,18 @@ class Dedupe:
             self._drained = np.concatenate([self._drained, np.zeros(row, np.bool_)])
         return row
 
-    def _mark_rows(self, reports: LocatedReports) -> npt.NDArray[np.int32]:
-        if self._one_clock:
-            return np.full(len(reports), self._mark_row(0, 0), np.int32)
+    def _partition_rows(self, reports: LocatedReports) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Row of the mark, and number, of each report's source partition.
+
+        An origin is told by that number: one device's copies may come from two topics, at one offset of each.
+        """
         pairs, inverse = np.unique(
             reports.topic.astype(np.int64) << 32 | reports.partition.astype(np.int64), return_inverse=True
         )
-        rows = [self._mark_row(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
-        return np.asarray(rows, np.int32)[inverse] if rows else np.zeros(0, np.int32)
+        named = [(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
+        numbers = np.array([self._partitions.setdefault(name, len(self._partitions)) for name in named], np.int32)
+        marks = np.array([self._mark_row(*(0, 0) if self._one_clock else name) for name in named], np.int32)
+        return marks[inverse], numbers[inverse]
 
 
 _INCIDENTS, _SQUARES, _KEYS, _IDS, _TOLD, _STATUSES = range(6)

@@ -26,6 +26,7 @@ from streams.dead_letters import DeadLetter
 from streams.feedback import ACTIONS, Feedback, feedback_key, incident_parts
 from streams.messages import (
     FEEDBACK,
+    LABEL_FIELD,
     MESSAGE_OF_SOURCE,
     SOURCE_OF_TOPIC,
     SOURCES,
@@ -41,10 +42,10 @@ from streams.messages import (
     source_of,
 )
 from streams.pack import CityPack, SourceEntry
-from streams.platforms import PlatformReader
+from streams.platforms import Envelope, EnvelopeReader, PlatformReader
 from streams.privacy import CallerHasher, mask_beginning
 from streams.readings import ReadingFilter, ReadingRules
-from streams.refusal import Refusal, explain_refusal
+from streams.refusal import REFUSES, Refusal, explain_refusal
 from streams.reports import NO_POSITION, LocatedReports, Reading
 from streams.terms import PackTerms
 
@@ -110,7 +111,7 @@ class IntakeBatch:
 
     ``elements == len(reports) + len(feedback) + len(dead_letters) + quiet_readings``.  ``dead_letter_records`` and
     ``feedback_records`` are the numbers of the records they come from.  ``placed_by_name`` and ``unplaced`` count the
-    tickets without coordinates.
+    tickets without coordinates that are reports.
     """
 
     reports: LocatedReports
@@ -133,19 +134,23 @@ class IntakePack:
         self.pack = pack
         self.terms = PackTerms(pack)
         self.sources = {source: _source_rules(pack, source) for source in SOURCES}
+        places = pack.places
         self.gazetteer = Gazetteer(
             pack.grid,
-            [(place.name, *place.aliases) for place in pack.places],
-            [place.lon for place in pack.places],
-            [place.lat for place in pack.places],
-            [place.accuracy_m for place in pack.places],
+            ((name, *aliases) for name, aliases in zip(places.names, places.aliases, strict=True)),
+            places.lon,
+            places.lat,
+            places.accuracy_m,
+            places.grid_codes,
         )
         devices = list(pack.devices.values())
         at = pack.grid.locate(np.array([one.lon for one in devices]), np.array([one.lat for one in devices]))
         self.inside = frozenset(devices[number].id for number in np.flatnonzero(at >= 0).tolist())
         """The devices of the registry that stand within the city."""
-        self.mapped: dict[tuple[str, str], _Decoder] = {
-            (TOPIC_OF_SOURCE[mapping.source], name): PlatformReader(mapping, pack.timezone)
+        self.mapped: dict[tuple[str, str], _Decoder | EnvelopeReader] = {
+            (TOPIC_OF_SOURCE[mapping.source], name): (PlatformReader if mapping.elements is None else EnvelopeReader)(
+                mapping, pack.timezone, self.terms.reading_rules.unit_of_metric
+            )
             for name, mapping in pack.platforms.items()
         }
 
@@ -190,7 +195,7 @@ class Intake:
     @property
     def topics(self) -> list[str]:
         """Every topic that can be taken: the sources', the platforms' own, and `dispatch.feedback`."""
-        return [*self._native, *(f"{topic}.{name}" for topic, name in self._mapped)]
+        return [*self._native, *self.pack.platform_topics]
 
     def take(self, records: Sequence[SourceRecord]) -> IntakeBatch:
         """Every element of the records, as a report, feedback, a dead letter or a quiet reading, in stream order."""
@@ -253,12 +258,19 @@ class Intake:
         """Append the record's messages and refusals; returns how many elements it has."""
         value = record.value
         decoder = self._decoder_of(record)
+        has_envelope = isinstance(decoder, EnvelopeReader)
         is_array = _is_array(value)
-        limit = self.limits.max_value_bytes if is_array else self.limits.max_message_bytes
+        limit = self.limits.max_value_bytes if is_array or has_envelope else self.limits.max_message_bytes
         if len(value) > limit:
             refusal = Refusal(Reason.TOO_LARGE, None, f"{len(value):,} bytes, at most {limit:,}")
             read.refused.append((number, 0, value, refusal))
             return 1
+        if isinstance(decoder, EnvelopeReader):
+            envelope = decoder.open(value)
+            if isinstance(envelope, Refusal):
+                read.refused.append((number, 0, value, envelope))
+                return 1
+            return self._decode_elements(number, envelope.elements, envelope, read)
         if not is_array:
             _decode_one(number, 0, value, decoder, read)
             return 1
@@ -269,7 +281,7 @@ class Intake:
                 return len(decoded)
         return self._decode_each(number, value, decoder, read)
 
-    def _decoder_of(self, record: SourceRecord) -> _Decoder:
+    def _decoder_of(self, record: SourceRecord) -> _Decoder | EnvelopeReader:
         topic, platform = record.topic, record.platform
         native = self._native.get(topic)
         if native is not None:
@@ -293,6 +305,11 @@ class Intake:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             read.refused.append((number, 0, value, Refusal(Reason.MALFORMED_JSON, None, str(error))))
             return 1
+        return self._decode_elements(number, elements, decoder, read)
+
+    def _decode_elements(
+        self, number: int, elements: Sequence[msgspec.Raw | bytes], decoder: _Decoder | Envelope, read: _Batch
+    ) -> int:
         read.raws[number] = elements
         for index, element in enumerate(elements):
             raw = bytes(element)
@@ -307,9 +324,9 @@ class Intake:
         self, number: int, index: int, value: bytes, raws: dict[int, Sequence[msgspec.Raw | bytes]]
     ) -> bytes:
         """The bytes of one element as they came; an array that decoded at once is split only now."""
-        if not _is_array(value):
-            return value
         if number not in raws:
+            if not _is_array(value):
+                return value
             raws[number] = self._raw_list.decode(value)
         return bytes(raws[number][index])
 
@@ -475,9 +492,9 @@ class Intake:
         for here in np.flatnonzero((category == _UNKNOWN) & ~np.asarray(quiet, np.bool_)).tolist():
             if rows[here] not in refusals:
                 source = SOURCES[columns["source"][here]]
-                label = getattr(messages[here], _LABEL_FIELD[source])
+                label = getattr(messages[here], LABEL_FIELD[source])
                 detail = f"{_shown(label)} is no label of {source} in the catalogue"
-                refusals[rows[here]] = Refusal(Reason.UNKNOWN_CATEGORY, _LABEL_FIELD[source], detail)
+                refusals[rows[here]] = Refusal(Reason.UNKNOWN_CATEGORY, LABEL_FIELD[source], detail)
 
         cell = np.full(len(messages), -1, np.int32)
         placed = np.flatnonzero(~np.isnan(lon))
@@ -509,12 +526,13 @@ class Intake:
         columns["partition"] = [read.records[number].partition for number, _ in origins]
         columns["offset"] = [read.records[number].offset for number, _ in origins]
         columns["index"] = [index for _, index in origins]
-        tickets = np.asarray(columns["source"]) == _HOTLINE
+        stands = np.array([row not in refusals for row in rows], np.bool_)
+        tickets = stands & (np.asarray(columns["source"]) == _HOTLINE)
         return _Located(
             list(rows),
             columns,
             {row for row, is_quiet in zip(rows, quiet, strict=True) if is_quiet},
-            int(by_name.sum()),
+            int((tickets & by_name).sum()),
             int((tickets & np.isnan(lon)).sum()),
         )
 
@@ -656,7 +674,6 @@ _MAX_FOUND_AT = 1_000_000
 _ACTION_WORDS = [action.value for action in Action]
 _CRS_NUMBER = {name: number for number, name in enumerate(CRS)}
 _DEVICE_FIELD = {"iot": "device_id", "video": "camera_id"}
-_LABEL_FIELD = {"iot": "alarm", "video": "event_type", "hotline": "category", "patrol": "category"}
 
 
 class _Read(NamedTuple):
@@ -744,7 +761,7 @@ class _Decoder(Protocol):
         ...
 
 
-def _decode_one(number: int, index: int, value: bytes, decoder: _Decoder, read: _Batch) -> None:
+def _decode_one(number: int, index: int, value: bytes, decoder: _Decoder | Envelope, read: _Batch) -> None:
     message = decoder.read(value)
     if isinstance(message, Refusal):
         read.refused.append((number, index, value, message))
@@ -765,19 +782,16 @@ class _NativeDecoder:
         """One element."""
         try:
             return self._one.decode(raw)
-        except _UNREADABLE:
+        except REFUSES:
             return explain_refusal(raw, self._one)
 
     def many(self, raw: bytes) -> Sequence[SourceMessage | FeedbackMessage] | None:
         """A whole array at once."""
         try:
             decoded: Sequence[SourceMessage | FeedbackMessage] = self._many.decode(raw)
-        except _UNREADABLE:
+        except REFUSES:
             return None
         return decoded
-
-
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _SourceRules(NamedTuple):

@@ -6,6 +6,7 @@ here or nowhere.  Unknown extra fields are ignored (the msgspec default), so a g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -24,6 +25,9 @@ TOPIC_OF_SOURCE = {
 }
 SOURCE_OF_TOPIC = {topic: source for source, topic in TOPIC_OF_SOURCE.items()}
 
+LABEL_FIELD = {"iot": "alarm", "video": "event_type", "hotline": "category", "patrol": "category"}
+"""The field with a source's own word for what it is about, which the catalogue maps to a category."""
+
 
 def source_of(topic: str) -> str | None:
     """The source that a topic belongs to: its own, or a platform's own topic of it; None for any other.
@@ -35,6 +39,18 @@ def source_of(topic: str) -> str | None:
     if source is None:
         source = SOURCE_OF_TOPIC.get(topic.rpartition(".")[0])
     return source
+
+
+def platform_topic(source: str, platform: str) -> str:
+    """The own topic of a platform of a source: `iot.readings.huaxin`."""
+    return f"{TOPIC_OF_SOURCE[source]}.{platform}"
+
+
+def platform_named(headers: Sequence[tuple[str, bytes]]) -> str | None:
+    """The platform that a record's headers name; None if they name none."""
+    if not headers:
+        return None
+    return next((data.decode(errors="replace") for name, data in headers if name == "platform"), None)
 
 
 REPORTS = "reports"

@@ -12,8 +12,20 @@ from functools import cached_property
 from pathlib import Path
 
 from geo.grid import Grid
+from streams.messages import platform_topic
 from streams.pack_check import PACK_FILES, examine_pack
-from streams.pack_entries import Category, Device, Fault, Place, PlatformMapping, Related, Rule, Sla, SourceEntry
+from streams.pack_entries import (
+    Category,
+    Device,
+    Fault,
+    Place,
+    Places,
+    PlatformMapping,
+    Related,
+    Rule,
+    Sla,
+    SourceEntry,
+)
 
 __all__ = [
     "Category",
@@ -22,6 +34,7 @@ __all__ = [
     "Fault",
     "PackError",
     "Place",
+    "Places",
     "Related",
     "Rule",
     "Sla",
@@ -65,7 +78,7 @@ class CityPack:
     """In the file's order."""
     related: tuple[Related, ...]
     devices: Mapping[str, Device]
-    places: tuple[Place, ...]
+    places: Places
     holidays: Mapping[date, str]
     """``holiday`` or ``workday`` (a make-up working day)."""
     version: str
@@ -75,6 +88,11 @@ class CityPack:
     """The grid's other layers by name; codes of their cells are carried beside the main grid's."""
     platforms: Mapping[str, PlatformMapping] = field(default_factory=dict)
     """Platforms that name their fields their own way."""
+
+    @property
+    def platform_topics(self) -> list[str]:
+        """The own topics of its platforms, without prefix."""
+        return [platform_topic(mapping.source, name) for name, mapping in self.platforms.items()]
 
     @cached_property
     def _index_of_code(self) -> dict[str, int]:
@@ -141,6 +159,7 @@ def parse_pack(files: Mapping[str, bytes]) -> CityPack:
         levels=parts.city.levels,
         sources=parts.sources,
         grid=parts.grid,
+        layers=parts.layers,
         categories=parts.categories,
         groups=tuple(sorted({category.group for category in parts.categories})),
         rules=parts.rules,
@@ -150,6 +169,7 @@ def parse_pack(files: Mapping[str, bytes]) -> CityPack:
         holidays=parts.holidays,
         version=parts.version,
         warnings=tuple(faults),
+        platforms=parts.platforms,
     )
 
 

@@ -215,6 +215,7 @@ def build_pack(
     names: Mapping[str, Named] | None = None,
     levels: Sequence[str] = LEVELS,
     jitter: float = 0.0,
+    town_cell_m: float | None = None,
 ) -> BuiltPack:
     """Subdivide boundaries into a nested grid and start the other files of the pack.
 
@@ -235,6 +236,9 @@ def build_pack(
         The levels of the pack, outermost first; cells of a level that is not among them are left out.
     jitter : float
         As in `geo.tessellation.subdivide`.
+    town_cell_m : float, optional
+        Side of a full cell in towns, where smaller.  A boundary is a town if it has more official communities than
+        cells of ``cell_m``: only smaller ones give each of them a place.
 
     Returns
     -------
@@ -254,7 +258,8 @@ def build_pack(
     builder = _Builder(names or {}, prefix, name)
     regions = builder.place(boundaries)
     try:
-        pieces = subdivide([region.geometry for region in regions], cell_m=cell_m, jitter=jitter)
+        sides_m = builder.sides(regions, cell_m, town_cell_m or cell_m)
+        pieces = subdivide([region.geometry for region in regions], cell_m=sides_m, jitter=jitter)
     except TessellationError as error:
         raise BuildError(f"--cell-m {cell_m:g}: {error}") from error
     builder.fill(regions, pieces)
@@ -374,6 +379,33 @@ class _Builder:
             below, official = unit.children, known.children if known else {}
         assert unit is not None
         return unit
+
+    def sides(self, regions: Sequence[_Region], cell_m: float, town_cell_m: float) -> list[float]:
+        """The side of a cell of each region."""
+        bounded = {region.unit.code for region in regions}
+        sides_m = []
+        for region in regions:
+            unit = region.unit
+            m_lon, m_lat = (float(m) for m in metres_per_degree(shapely.get_y(shapely.centroid(region.geometry))))
+            area_m2 = float(shapely.area(region.geometry)) * m_lon * m_lat
+            communities = self._communities(unit, bounded)
+            is_town = town_cell_m < cell_m and communities > area_m2 / cell_m**2
+            sides_m.append(town_cell_m if is_town else cell_m)
+            if is_town:
+                self.notes.append(
+                    f"{unit.code} {unit.name}: {communities} official communities on {area_m2 / 1e6:,.1f} km²: a town, "
+                    f"cells of {town_cell_m:g} m"
+                )
+        return sides_m
+
+    def _communities(self, unit: _Unit, bounded: set[str]) -> int:
+        """How many official communities a boundary must find room for; those with a boundary of their own need none."""
+        if unit.level == 2:
+            return 0
+        below = {code: named for code, named in self._official(unit).items() if code not in bounded}
+        if unit.level == 1:
+            return len(below)
+        return sum(code not in bounded for street in below.values() for code in street.children)
 
     # ------------------------------------------------------------------------------------------------- downwards
 

@@ -8,15 +8,23 @@ What a file may leave out, and what holds then:
 - ``[source.<name>]``: the whole entry (``accuracy_m`` 50, ``crs`` wgs84) or any key of it; ``fallback_category`` none;
   ``confidence`` none; ``witness`` the source's own reporter (``device_id``, ``camera_id``, ``caller``, ``worker_id``),
   ``"none"`` for a source without one.
+- ``[platform.<name>]``: see :mod:`streams.platform_check`.
 - ``[[category]]``: ``accuracy_cap_m`` 30, ``reopen_s`` 0 (a closed incident is never reopened by a report), ``event``
   true, ``priority`` 3, ``department`` empty, no ``sla``, no ``labels``.  With ``event = false`` also ``radius_m`` and
   ``window_s`` (0).
 - ``[[rule]]``: ``clear`` (the threshold itself), ``for_s`` 0, ``priority`` (the category's), ``unit`` (any; what one
   rule of a metric says holds for all of them).
 - ``devices.csv``: ``crs`` (that of ``[source.video]`` for cameras, of ``[source.iot]`` for all else) and the last three
-  columns; ``places.csv``: ``aliases`` (several are parted by ``|``), ``crs`` wgs84, ``accuracy_m`` 100, ``grid_code``.
+  columns; ``places.csv``: ``aliases`` (several are parted by ``|``), ``crs`` wgs84, ``accuracy_m`` 100, ``grid_code``
+  (the cell around the position).  It may have at most `geo.gazetteer.MAX_NAMES` names and aliases.
 
 In the CSV files a line that starts with ``#`` is a comment.
+
+A feature of ``grid.geojson`` whose property ``layer`` is a name belongs to another grid of the city than the main one:
+its codes are opaque, unique within the layer; its ``parent``, if any, is a cell of the same layer or of the main one;
+its ``level`` is not read, for the layer's levels are the generations that parents within the layer make.  Layers may
+overlap each other and the main one and need not cover it; two cells of one layer and generation must not overlap.  At
+most `geo.grid.MAX_LAYERS` layers are read.
 """
 
 from __future__ import annotations
@@ -26,20 +34,24 @@ import hashlib
 import io
 import math
 import re
-import tomllib
-import zoneinfo
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geo.datum import CRS, to_wgs84
+from geo.gazetteer import MAX_NAMES
 from geo.grid import Grid, read_grid
+from geo.place_names import is_findable, normalised
 from streams.messages import MESSAGE_OF_SOURCE, SOURCES
-from streams.pack_entries import Category, Device, Fault, Place, Related, Rule, Sla, SourceEntry
-from streams.toml_lines import TomlLines
+from streams.pack_entries import Category, Device, Fault, Places, PlatformMapping, Related, Rule, Sla, SourceEntry
+from streams.platform_check import Catalogue, read_platforms
+from streams.platform_times import is_time_zone
+from streams.toml_tables import TomlFile, TomlTable, decode_text, shown
 
 CITY = "city.toml"
 GRID = "grid.geojson"
@@ -64,8 +76,11 @@ HOLIDAY_COLUMNS = ("date", "kind")
 ACCURACY_MAX_M = 5000.0
 DEFAULT_PLACE_ACCURACY_M = 100.0
 DEFAULT_WITNESS = {"iot": "device_id", "video": "camera_id", "hotline": "caller", "patrol": "worker_id"}
+_WARNINGS_TOLD = 1_000
+"""Warnings of one kind that are told one by one; the rest are counted."""
 _WITNESS_FIELDS = ("id", "platform", "device_id", "camera_id", "caller", "worker_id", "asset_id")
 _YEAR_S = 366 * 86_400.0
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 # Both become part of every incident id, which stands in Kafka keys, URLs and file names: no blanks, no path separators.
 _CITY_CODE = re.compile(r"[^\s:/\\]{1,32}")
@@ -93,13 +108,15 @@ class PackParts:
     city: CitySettings
     sources: dict[str, SourceEntry]
     grid: Grid
+    layers: dict[str, Grid]
     categories: tuple[Category, ...]
     rules: tuple[Rule, ...]
     related: tuple[Related, ...]
     devices: dict[str, Device]
-    places: tuple[Place, ...]
+    places: Places
     holidays: dict[date, str]
     version: str
+    platforms: dict[str, PlatformMapping]
 
 
 def check_pack(files: Mapping[str, bytes]) -> list[Fault]:
@@ -136,12 +153,13 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
     for name in REQUIRED_FILES:
         if name not in files:
             faults.append(Fault(name, None, "this file is missing; every pack needs it"))
-    city_file = _TomlFile(CITY, files, faults)
-    catalogue_file = _TomlFile(CATALOGUE, files, faults)
+    city_file = TomlFile(CITY, files, faults)
+    catalogue_file = TomlFile(CATALOGUE, files, faults)
     city, levels = _read_city(city_file)
-    grid = None
+    grid: Grid | None = None
+    layers: dict[str, Grid] = {}
     if GRID in files and levels:
-        grid, grid_faults = read_grid(files[GRID], levels, gaps=gaps)
+        grid, layers, grid_faults = read_grid(files[GRID], levels, gaps=gaps)
         faults.extend(Fault(GRID, fault.line, fault.message, fault.severity) for fault in grid_faults)
     categories = _read_categories(catalogue_file)
     # A code that is there but broken has its own fault; that others refer to it needs no second one.
@@ -149,7 +167,11 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
     sources = _read_sources(city_file, known if catalogue_file.root is not None else None)
     rules = _read_rules(catalogue_file, categories, known)
     related = _read_related(catalogue_file, known)
-    for file, keys in ((city_file, ("source",)), (catalogue_file, ("category", "rule", "related"))):
+    catalogue = (
+        None if any(f.file == CATALOGUE and f.severity == "fault" for f in faults) else Catalogue(categories, rules)
+    )
+    platforms = {} if city_file.root is None else read_platforms(city_file.root, sources, catalogue)
+    for file, keys in ((city_file, ("source", "platform")), (catalogue_file, ("category", "rule", "related"))):
         if file.root is not None:
             file.root.used.update(keys)
             file.root.warn_of_unknown_keys()
@@ -163,6 +185,7 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
         city=city,
         sources=sources,
         grid=grid,
+        layers=layers,
         categories=tuple(sorted(categories, key=lambda category: category.code)),
         rules=rules,
         related=related,
@@ -170,163 +193,12 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
         places=places,
         holidays=holidays,
         version=pack_version(files),
+        platforms=platforms,
     )
     return parts, faults
 
 
-# ---------------------------------------------------------------------------------------------------------- TOML
-
-
-class _Table:
-    """One TOML table under examination: every getter names key, value and legal range where they disagree."""
-
-    def __init__(self, file: _TomlFile, path: tuple[str | int, ...], values: Mapping[str, Any]) -> None:
-        self.file = file
-        self.path = path
-        self.values = values
-        self.used: set[str] = set()
-        self.sound = True
-
-    def fault(self, key: str | None, message: str, severity: str = "fault") -> None:
-        path = self.path if key is None else (*self.path, key)
-        self.file.faults.append(Fault(self.file.name, self.file.lines.line(path), message, severity))
-        if severity == "fault":
-            self.sound = False
-
-    def _get(self, key: str, required: bool) -> Any:
-        self.used.add(key)
-        if key not in self.values and required:
-            self.fault(key, f"{key} is missing")
-        return self.values.get(key)
-
-    def text(
-        self, key: str, default: str | None = None, *, pattern: re.Pattern[str] | None = None, required: bool = False
-    ) -> str | None:
-        value = self._get(key, required)
-        if value is None:
-            return default
-        if not isinstance(value, str) or not value.strip():
-            self.fault(key, f"{key} = {_shown(value)} must be a non-empty string")
-            return default
-        if pattern is not None and not pattern.fullmatch(value):
-            self.fault(key, f"{key} = {_shown(value)} must match {pattern.pattern}")
-            return default
-        return value
-
-    def choice(self, key: str, default: str | None, legal: Sequence[str], *, required: bool = False) -> str | None:
-        value = self._get(key, required)
-        if value is None:
-            return default
-        if value not in legal:
-            self.fault(key, f"{key} = {_shown(value)} must be one of {', '.join(legal)}")
-            return default
-        return str(value)
-
-    def number(
-        self,
-        key: str,
-        default: float | None,
-        low: float,
-        high: float,
-        *,
-        above_low: bool = False,
-        required: bool = False,
-    ) -> float | None:
-        value = self._get(key, required)
-        if value is None:
-            return default
-        sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not sound or not low <= value <= high or (above_low and value == low):
-            legal = "finite" if math.isinf(low) else f"{'above' if above_low else 'from'} {low:g} to {high:g}"
-            self.fault(key, f"{key} = {_shown(value)} must be a number, {legal}")
-            return default
-        return float(value)
-
-    def whole(self, key: str, default: int, low: int, high: int) -> int:
-        value = self._get(key, False)
-        if value is None:
-            return default
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self.fault(key, f"{key} = {_shown(value)} must be a whole number from {low} to {high}")
-            return default
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self._get(key, False)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            self.fault(key, f"{key} = {_shown(value)} must be true or false")
-            return default
-        return value
-
-    def table(self, key: str) -> _Table | None:
-        value = self._get(key, False)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            self.fault(key, f"{key} = {_shown(value)} must be a table")
-            return None
-        return _Table(self.file, (*self.path, key), value)
-
-    def tables(self, key: str) -> Iterator[_Table]:
-        value = self._get(key, False)
-        if value is None:
-            return
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self.fault(key, f"{key} must be written as [[{key}]] tables")
-            return
-        for i, item in enumerate(value):
-            yield _Table(self.file, (*self.path, key, i), item)
-
-    def warn_of_unknown_keys(self) -> None:
-        for key in self.values:
-            if key not in self.used:
-                self.fault(key, f"{key} is not a key that is known here; it has no effect", "warning")
-
-
-class _TomlFile:
-    """A TOML file of the pack; `root` is None where it is missing or is no TOML."""
-
-    def __init__(self, name: str, files: Mapping[str, bytes], faults: list[Fault]) -> None:
-        self.name = name
-        self.faults = faults
-        self.root: _Table | None = None
-        self.lines = TomlLines("")
-        if name not in files:
-            return
-        text = _decode(name, files[name], faults)
-        if text is None:
-            return
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            at = re.search(r"\(at line (\d+)", str(error))
-            line = int(at[1]) if at else text.count("\n") + 1
-            faults.append(Fault(name, line, f"invalid TOML: {re.sub(r' [(]at .*[)]$', '', str(error))}"))
-            return
-        except RecursionError:
-            faults.append(Fault(name, None, "invalid TOML: nested too deeply"))
-            return
-        self.lines = TomlLines(text)
-        self.root = _Table(self, (), values)
-
-
-def _decode(name: str, data: bytes, faults: list[Fault]) -> str | None:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        faults.append(Fault(name, line, f"not UTF-8: byte 0x{data[error.start]:02x}"))
-        return None
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _read_city(file: _TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
+def _read_city(file: TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
     """The head of city.toml, None if it has a fault, and its levels, which the grid can be read with even so."""
     root = file.root
     if root is None:
@@ -334,15 +206,15 @@ def _read_city(file: _TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
     name = root.text("name", required=True)
     code = root.text("code", required=True, pattern=_CITY_CODE)
     timezone = root.text("timezone", required=True)
-    if timezone is not None and not _is_timezone(timezone):
-        root.fault("timezone", f"timezone = {_shown(timezone)} is not in the IANA time zone database")
-    value = root._get("levels", True)
+    if timezone is not None and not is_time_zone(timezone):
+        root.fault("timezone", f"timezone = {shown(timezone)} is not in the IANA time zone database")
+    value = root.get("levels", True)
     levels: tuple[str, ...] = ()
     if value is not None:
         if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
-            root.fault("levels", f"levels = {_shown(value)} must be a list of names, outermost first")
+            root.fault("levels", f"levels = {shown(value)} must be a list of names, outermost first")
         elif len(set(value)) < len(value):
-            root.fault("levels", f"levels = {_shown(value)} names a level twice")
+            root.fault("levels", f"levels = {shown(value)} names a level twice")
         else:
             for level in sorted(set(value) - set(LEVELS)):
                 message = f"level {level!r} is not one of {', '.join(LEVELS)}: outputs have no column for it"
@@ -351,22 +223,13 @@ def _read_city(file: _TomlFile) -> tuple[CitySettings | None, tuple[str, ...]]:
             if standard == sorted(standard, key=LEVELS.index):
                 levels = tuple(value)
             else:
-                root.fault("levels", f"levels = {_shown(value)} must go from outermost to innermost")
+                root.fault("levels", f"levels = {shown(value)} must go from outermost to innermost")
     if not root.sound or name is None or code is None or timezone is None:
         return None, levels
     return CitySettings(name, code, timezone, levels), levels
 
 
-def _is_timezone(name: str) -> bool:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        # A machine without the database knows no name at all, which says nothing about this one.
-        return not zoneinfo.available_timezones()
-    return True
-
-
-def _read_sources(file: _TomlFile, known: set[str] | None) -> dict[str, SourceEntry]:
+def _read_sources(file: TomlFile, known: set[str] | None) -> dict[str, SourceEntry]:
     sources = {name: SourceEntry(name, witness=DEFAULT_WITNESS[name]) for name in SOURCES}
     tables = None if file.root is None else file.root.table("source")
     if tables is None:
@@ -395,14 +258,14 @@ def _read_sources(file: _TomlFile, known: set[str] | None) -> dict[str, SourceEn
     return sources
 
 
-def _category_codes(file: _TomlFile) -> set[str]:
+def _category_codes(file: TomlFile) -> set[str]:
     items = [] if file.root is None else file.root.values.get("category")
     if not isinstance(items, list):
         return set()
     return {item["code"] for item in items if isinstance(item, dict) and isinstance(item.get("code"), str)}
 
 
-def _read_categories(file: _TomlFile) -> list[Category]:
+def _read_categories(file: TomlFile) -> list[Category]:
     """Read the catalogue; a category with a fault is left out, so that the rest can still be checked."""
     if file.root is None:
         return []
@@ -457,7 +320,7 @@ def _read_categories(file: _TomlFile) -> list[Category]:
     return categories
 
 
-def _read_sla(category: _Table) -> Sla | None:
+def _read_sla(category: TomlTable) -> Sla | None:
     table = category.table("sla")
     if table is None:
         return None
@@ -471,7 +334,7 @@ def _read_sla(category: _Table) -> Sla | None:
 
 
 def _read_labels(
-    category: _Table, code: str | None, codes: set[str], owner_of_label: dict[tuple[str, str], str]
+    category: TomlTable, code: str | None, codes: set[str], owner_of_label: dict[tuple[str, str], str]
 ) -> dict[str, tuple[str, ...]]:
     table = category.table("labels")
     if table is None:
@@ -483,7 +346,7 @@ def _read_labels(
             continue
         if not isinstance(labels, list) or not all(isinstance(v, str) and 1 <= len(v) <= 128 for v in labels):
             table.fault(
-                source, f"labels of {source} = {_shown(labels)} must be a list of strings of 1 to 128 characters"
+                source, f"labels of {source} = {shown(labels)} must be a list of strings of 1 to 128 characters"
             )
             continue
         for label in labels:
@@ -499,7 +362,7 @@ def _read_labels(
     return found
 
 
-def _read_rules(file: _TomlFile, categories: Sequence[Category], known: set[str]) -> tuple[Rule, ...]:
+def _read_rules(file: TomlFile, categories: Sequence[Category], known: set[str]) -> tuple[Rule, ...]:
     if file.root is None:
         return ()
     rules: list[Rule] = []
@@ -553,7 +416,7 @@ def _read_rules(file: _TomlFile, categories: Sequence[Category], known: set[str]
     return tuple(rules)
 
 
-def _read_related(file: _TomlFile, known: set[str]) -> tuple[Related, ...]:
+def _read_related(file: TomlFile, known: set[str]) -> tuple[Related, ...]:
     if file.root is None:
         return ()
     related: list[Related] = []
@@ -584,6 +447,8 @@ def _read_related(file: _TomlFile, known: set[str]) -> tuple[Related, ...]:
 class _Row:
     """One CSV record under examination."""
 
+    __slots__ = ("faults", "file", "line", "sound", "values")
+
     def __init__(self, file: str, line: int, values: dict[str, str], faults: list[Fault]) -> None:
         self.file = file
         self.line = line
@@ -599,7 +464,7 @@ class _Row:
     def text(self, key: str, longest: int) -> str:
         value = self.values[key]
         if not 1 <= len(value) <= longest:
-            self.fault(f"{key} = {_shown(value)} must have 1 to {longest} characters")
+            self.fault(f"{key} = {shown(value)} must have 1 to {longest} characters")
         return value
 
     def number(self, key: str, low: float, high: float, *, required: bool = False) -> float | None:
@@ -611,14 +476,14 @@ class _Row:
         except ValueError:
             number = math.nan
         if not low <= number <= high:
-            self.fault(f"{key} = {_shown(value)} must be a number from {low:g} to {high:g}")
+            self.fault(f"{key} = {shown(value)} must be a number from {low:g} to {high:g}")
             return None
         return number
 
     def crs(self, default: str) -> str:
         value = self.values["crs"] or default
         if value not in CRS:
-            self.fault(f"crs = {_shown(value)} must be one of {', '.join(CRS)}")
+            self.fault(f"crs = {shown(value)} must be one of {', '.join(CRS)}")
         return value
 
 
@@ -628,11 +493,12 @@ def _read_rows(
     """Each record of a CSV file as a row with all `columns`; the first `required` must be in the header."""
     if name not in files:
         return
-    text = _decode(name, files[name], faults)
+    text = decode_text(name, files[name], faults)
     if text is None:
         return
     reader = csv.reader(_without_comments(text), strict=True)
     header: list[str] | None = None
+    absent: dict[str, str] = {}
     start = 1
     try:
         for record in reader:
@@ -642,17 +508,18 @@ def _read_rows(
                 continue
             # A quoted text may span lines, and comments stand on lines of their own: the record's first line is
             # the first one after the previous record that is neither empty nor a comment.
-            line = reader.line_num - sum(value.count("\n") for value in record)
+            if reader.line_num > line:
+                line = reader.line_num - sum(value.count("\n") for value in record)
             if header is None:
                 header = values
+                absent = {column: "" for column in columns if column not in header}
                 if not _header_is_sound(name, line, header, columns[:required], columns, faults):
                     return
                 continue
             if len(values) != len(header):
                 faults.append(Fault(name, line, f"{len(values)} values where the header has {len(header)} columns"))
                 continue
-            given = dict(zip(header, values, strict=True))
-            yield _Row(name, line, {column: given.get(column, "") for column in columns}, faults)
+            yield _Row(name, line, dict(zip(header, values, strict=True)) | absent, faults)
     except csv.Error as error:
         faults.append(Fault(name, start, f"broken CSV: {error}"))
         return
@@ -695,22 +562,31 @@ def _read_positions(row: _Row, default_crs: str) -> tuple[float, float, str] | N
     return (lon, lat, crs) if lon is not None and lat is not None and row.sound else None
 
 
-def _to_wgs84(positions: Sequence[tuple[float, float, str]]) -> tuple[list[float], list[float]]:
+def _to_wgs84(lon_deg: ArrayLike, lat_deg: ArrayLike, crs: Sequence[str]) -> tuple[_Floats, _Floats]:
     """Positions of mixed datums in WGS-84, one conversion for each datum rather than one for each row."""
-    lon = np.array([p[0] for p in positions], dtype=np.float64)
-    lat = np.array([p[1] for p in positions], dtype=np.float64)
-    crs = np.array([p[2] for p in positions], dtype="U8")
+    lon, lat = np.array(lon_deg, np.float64), np.array(lat_deg, np.float64)
+    of_row = np.array(crs, "U8")
     for name in CRS:
-        rows = np.flatnonzero(crs == name)
+        rows = np.flatnonzero(of_row == name)
         lon[rows], lat[rows] = to_wgs84(lon[rows], lat[rows], name)
-    return lon.tolist(), lat.tolist()
+    return lon, lat
 
 
-def _warn_if_outside(rows: Sequence[_Row], lon: Sequence[float], lat: Sequence[float], grid: Grid | None) -> None:
-    if grid is None or not rows:
+def _warn_if_outside(
+    file: str, lines: Sequence[int], lon: _Floats, lat: _Floats, grid: Grid | None, faults: list[Fault]
+) -> None:
+    if grid is None or not len(lines):
         return
-    for i in np.flatnonzero(grid.locate(np.array(lon), np.array(lat)) < 0).tolist():
-        rows[i].fault(f"position {lon[i]:.6f}, {lat[i]:.6f} (WGS-84) lies in no cell of the grid", "warning")
+    outside = np.flatnonzero(grid.locate(lon, lat) < 0).tolist()
+    for i in outside[:_WARNINGS_TOLD]:
+        message = f"position {lon[i]:.6f}, {lat[i]:.6f} (WGS-84) lies in no cell of the grid"
+        faults.append(Fault(file, lines[i], message, "warning"))
+    _tell_rest(file, len(outside), "positions that lie in no cell of the grid", faults)
+
+
+def _tell_rest(file: str, count: int, what: str, faults: list[Fault]) -> None:
+    if count > _WARNINGS_TOLD:
+        faults.append(Fault(file, None, f"{count - _WARNINGS_TOLD:,} more {what}", "warning"))
 
 
 def _read_devices(
@@ -735,8 +611,9 @@ def _read_devices(
             positions.append(position)
             accuracies.append(accuracy_m)
             intervals.append(interval_s)
-    lon, lat = _to_wgs84(positions)
-    _warn_if_outside(rows, lon, lat, grid)
+    wgs84 = _to_wgs84([p[0] for p in positions], [p[1] for p in positions], [p[2] for p in positions])
+    _warn_if_outside(DEVICES, [row.line for row in rows], *wgs84, grid, faults)
+    lon, lat = (column.tolist() for column in wgs84)
     return {
         row.values["id"]: Device(
             id=row.values["id"],
@@ -751,50 +628,61 @@ def _read_devices(
     }
 
 
-def _read_places(files: Mapping[str, bytes], grid: Grid | None, faults: list[Fault]) -> tuple[Place, ...]:
-    rows: list[_Row] = []
-    positions: list[tuple[float, float, str]] = []
-    accuracies: list[float | None] = []
+def _read_places(files: Mapping[str, bytes], grid: Grid | None, faults: list[Fault]) -> Places:
+    names: list[str] = []
+    aliases: list[tuple[str, ...]] = []
+    grid_codes: list[str | None] = []
+    crs: list[str] = []
+    lines = array("q")
+    lon, lat, accuracy_m = array("d"), array("d"), array("d")
     line_of_name: dict[str, int] = {}
+    count = shared = unfindable = 0
     for row in _read_rows(PLACES, PLACE_COLUMNS, 4, files, faults):
-        row.text("name", 128)
-        for name in _place_names(row):
-            if name in line_of_name:
-                message = f"place {name!r} is already in line {line_of_name[name]}: the name alone does not tell which"
-                row.fault(message, "warning")
-            line_of_name.setdefault(name, row.line)
-        accuracy_m = row.number("accuracy_m", 0, ACCURACY_MAX_M)
+        name = row.text("name", 128)
+        others = _aliases(row, name)
+        count += 1 + len(others)
+        if count > MAX_NAMES:
+            row.fault(f"more than {MAX_NAMES:,} names and aliases; no more are taken")
+            break
+        for one in (name, *others):
+            line = line_of_name.setdefault(one, row.line)
+            if line != row.line:
+                shared += 1
+                if shared <= _WARNINGS_TOLD:
+                    message = f"place {one!r} is already in line {line}: the name alone does not tell which"
+                    row.fault(message, "warning")
+            elif not is_findable(normalised(one)):
+                unfindable += 1
+                if unfindable <= _WARNINGS_TOLD:
+                    row.fault(f"place {one!r} is never looked for: one character, or only a number", "warning")
+        accuracy = row.number("accuracy_m", 0, ACCURACY_MAX_M)
         code = row.values["grid_code"]
         if code and grid is not None and code not in grid.index_of_code:
             row.fault(f"grid_code = {code!r} is no cell of {GRID}")
         position = _read_positions(row, "wgs84")
         if row.sound and position is not None:
-            rows.append(row)
-            positions.append(position)
-            accuracies.append(accuracy_m)
-    lon, lat = _to_wgs84(positions)
-    _warn_if_outside(rows, lon, lat, grid)
-    places = []
-    for i, row in enumerate(rows):
-        name, *aliases = _place_names(row)
-        accuracy = accuracies[i]
-        places.append(
-            Place(
-                name=name,
-                aliases=tuple(aliases),
-                lon=lon[i],
-                lat=lat[i],
-                accuracy_m=DEFAULT_PLACE_ACCURACY_M if accuracy is None else accuracy,
-                grid_code=row.values["grid_code"] or None,
-            )
-        )
-    return tuple(places)
+            names.append(name)
+            aliases.append(others)
+            grid_codes.append(code or None)
+            lines.append(row.line)
+            lon.append(position[0])
+            lat.append(position[1])
+            crs.append(position[2])
+            accuracy_m.append(DEFAULT_PLACE_ACCURACY_M if accuracy is None else accuracy)
+    _tell_rest(PLACES, shared, "names that several places share", faults)
+    _tell_rest(PLACES, unfindable, "names that are never looked for", faults)
+    wgs84 = _to_wgs84(lon, lat, crs)
+    _warn_if_outside(PLACES, lines, *wgs84, grid, faults)
+    return Places(names, aliases, *wgs84, np.array(accuracy_m), grid_codes)
 
 
-def _place_names(row: _Row) -> list[str]:
-    """The place's name, then its aliases, each once."""
-    aliases = (alias.strip() for alias in row.values["aliases"].split("|"))
-    return list(dict.fromkeys([row.values["name"], *(alias for alias in aliases if alias)]))
+def _aliases(row: _Row, name: str) -> tuple[str, ...]:
+    """The place's other names, each once."""
+    text = row.values["aliases"]
+    if not text:
+        return ()
+    aliases = dict.fromkeys(alias.strip() for alias in text.split("|"))
+    return tuple(alias for alias in aliases if alias and alias != name)
 
 
 def _read_holidays(files: Mapping[str, bytes], faults: list[Fault]) -> dict[date, str]:
@@ -802,11 +690,11 @@ def _read_holidays(files: Mapping[str, bytes], faults: list[Fault]) -> dict[date
     for row in _read_rows(HOLIDAYS, HOLIDAY_COLUMNS, 2, files, faults):
         day, kind = row.values["date"], row.values["kind"]
         if kind not in HOLIDAY_KINDS:
-            row.fault(f"kind = {_shown(kind)} must be one of {', '.join(HOLIDAY_KINDS)}")
+            row.fault(f"kind = {shown(kind)} must be one of {', '.join(HOLIDAY_KINDS)}")
         try:
             key = date.fromisoformat(day)
         except ValueError:
-            row.fault(f"date = {_shown(day)} must be a day as 2026-10-01")
+            row.fault(f"date = {shown(day)} must be a day as 2026-10-01")
             continue
         if key in holidays:
             row.fault(f"date {day} is there twice")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -120,26 +126,80 @@ class UnitConversion:
     offset: float = 0.0
 
 
+@dataclass(frozen=True)
+class FieldPath:
+    """Where a platform's object has something: ``payload.gps[0]``.
+
+    Keys from outside in; ``[n]`` is an element of an array, or what stands between two commas of a text.  A key with a
+    sign in it that means something here stands in double quotes.  ``^`` before it: in the envelope around the
+    elements; ``?`` after it: may be missing.
+    """
+
+    text: str
+    """As the pack has it, without the ``?``."""
+    steps: tuple[str | int, ...]
+    """The first one is a key."""
+    in_envelope: bool = False
+    may_be_missing: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> FieldPath:
+        """Read a path; ``ValueError`` if it is none."""
+        bare = text.removesuffix("?")
+        within = "." + bare.removeprefix("^")
+        if not _STEPS.fullmatch(within):
+            raise ValueError(f"{text!r} is no path as payload.gps[0]")
+        steps = (
+            int(index) if index else key.strip('"') for key, index in (step.groups() for step in _STEP.finditer(within))
+        )
+        return cls(bare, tuple(steps), within[1:] != bare, bare != text)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys before the first ``[n]``."""
+        return tuple(str(step) for step in self.steps[: len(self.steps) - len(self.within)])
+
+    @property
+    def within(self) -> tuple[str | int, ...]:
+        """The first ``[n]`` and all that follows."""
+        first = next((at for at, step in enumerate(self.steps) if isinstance(step, int)), len(self.steps))
+        return self.steps[first:]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+# What JSON must escape is in no platform's keys, and msgspec cannot look for it.
+_STEP = re.compile(r"""\.("[^"\\\x00-\x1f]+"|[^\s."?^\\\[\]\x00-\x1f]+)|\[(\d{1,3})\]""")
+_STEPS = re.compile(rf"(?:{_STEP.pattern})+")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlatformMapping:
     """How an existing platform says what we read: its names, nesting, units and codes (``[platform.<name>]``)."""
 
     name: str
     source: str
+    elements: FieldPath | None = None
+    """Where the array of messages is in the envelope that each record holds; None: a record is messages."""
     crs: str | None = None
     """Datum of its positions where a message does not say; None: the source entry's."""
     time_format: str = "rfc3339"
     """``rfc3339``, ``unix_s``, ``unix_ms``, or a strptime format, local to ``time_zone``."""
     time_zone: str | None = None
     """IANA name for times without an offset; None: the city's."""
-    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Path in the platform's object of each field of ours."""
-    constants: Mapping[str, str] = field(default_factory=dict)
-    """Fields of ours that the platform does not send and that are always the same."""
-    units: Mapping[str, UnitConversion] = field(default_factory=dict)
-    """By the platform's word for a unit."""
+    fields: Mapping[str, tuple[FieldPath, ...]] = field(default_factory=dict)
+    """Where the platform has each field of ours; an `id` may be made of several values, joined by ``-``."""
+    constants: Mapping[str, str | float] = field(default_factory=dict)
+    """Fields of ours that the platform does not send, as it would say them."""
+    scale: Mapping[str, float] = field(default_factory=dict)
+    """By field of ours, what a number is multiplied by: 0.01 for percent."""
+    units: Mapping[str, tuple[UnitConversion, ...]] = field(default_factory=dict)
+    """By the platform's word for a unit, in which of ours it may be said: that of the metric's rules holds, else the
+    first.  A word that is not there stays as it is."""
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By field of ours, what the platform's codes mean; a code that is not there stays as it is."""
+    """By field of ours, what the platform's codes mean; a code that is not there stays as it is, and one that means
+    the empty text says nothing."""
 
 
 @dataclass(frozen=True)
@@ -153,3 +213,37 @@ class Place:
     lat: float
     accuracy_m: float
     grid_code: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Places(Sequence[Place]):
+    """The places of a pack, in the file's order, as columns: a million of them are a million objects only if asked for.
+
+    Each column has as many entries as there are places; a field of `Place` says what it holds.
+    """
+
+    names: Sequence[str] = ()
+    aliases: Sequence[tuple[str, ...]] = ()
+    lon: _Floats = field(default_factory=lambda: np.empty(0))
+    lat: _Floats = field(default_factory=lambda: np.empty(0))
+    accuracy_m: _Floats = field(default_factory=lambda: np.empty(0))
+    grid_codes: Sequence[str | None] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, at: int) -> Place: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Place, ...]: ...
+    def __getitem__(self, at: int | slice) -> Place | tuple[Place, ...]:
+        if isinstance(at, slice):
+            return tuple(self[one] for one in range(*at.indices(len(self))))
+        return Place(
+            self.names[at],
+            self.aliases[at],
+            float(self.lon[at]),
+            float(self.lat[at]),
+            float(self.accuracy_m[at]),
+            self.grid_codes[at],
+        )

@@ -19,11 +19,24 @@ class Refusal(NamedTuple):
     detail: str
 
 
-_REFUSES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+REFUSES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that it does not take."""
 
 _any_value = msgspec.json.Decoder(msgspec.Raw)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def object_fields(raw: bytes) -> dict[str, msgspec.Raw] | Refusal:
+    """The fields of a JSON object, none of them looked into; the reason if it is no JSON or no object."""
+    try:
+        _any_value.decode(raw)
+        if (kind := json_kind(raw)) != "object":
+            return Refusal(Reason.NOT_AN_OBJECT, None, f"a JSON {kind} where an object is due")
+        return _fields.decode(raw)
+    except RecursionError:
+        return Refusal(Reason.MALFORMED_JSON, None, "nested too deeply")
+    except REFUSES as error:
+        return Refusal(Reason.MALFORMED_JSON, None, str(error))
 
 
 def explain_refusal(raw: bytes, decoder: msgspec.json.Decoder[Any]) -> Refusal:
@@ -32,15 +45,9 @@ def explain_refusal(raw: bytes, decoder: msgspec.json.Decoder[Any]) -> Refusal:
     Looks at the fields in the order of the type, each decoded as the decoder would, and names the first fault; other
     fields are ignored here as there.  Cost: a decode of each field; only for what is refused.
     """
-    try:
-        _any_value.decode(raw)
-        if (kind := _json_kind(raw)) != "object":
-            return Refusal(Reason.NOT_AN_OBJECT, None, f"a JSON {kind} where an object is due")
-        given = _fields.decode(raw)
-    except RecursionError:
-        return Refusal(Reason.MALFORMED_JSON, None, "nested too deeply")
-    except _REFUSES as error:
-        return Refusal(Reason.MALFORMED_JSON, None, str(error))
+    given = object_fields(raw)
+    if isinstance(given, Refusal):
+        return given
     for field in msgspec.structs.fields(decoder.type):
         if field.name not in given:
             if field.required:
@@ -51,29 +58,36 @@ def explain_refusal(raw: bytes, decoder: msgspec.json.Decoder[Any]) -> Refusal:
             msgspec.json.decode(value, type=field.type)
         except msgspec.ValidationError as error:
             return Refusal(_reason_of(field.name, value, decoder.type), field.name, str(error))
-        except _REFUSES as error:
+        except REFUSES as error:
             return Refusal(Reason.MALFORMED_JSON, field.name, str(error))
     # Each field alone is right, so the message holds one field twice and a former one is wrong.
     try:
         decoder.decode(raw)
-    except _REFUSES as error:
+    except REFUSES as error:
         return Refusal(Reason.WRONG_TYPE, _field_named_by(error), f"in a field given twice: {error}")
     raise AssertionError("asked why a message was refused that is not")
 
 
 def _reason_of(name: str, value: bytes, message_type: type) -> Reason:
-    kind = _json_kind(value)
+    kind = json_kind(value)
     if name == "time":
         return Reason.INVALID_TIME if kind == "string" or _is_whole(value) else Reason.WRONG_TYPE
     bare = _bare_types(message_type)[name]
-    if kind == "number" and float in (bare, *get_args(bare)):
+    if kind == "number" and name in number_fields(message_type):
         # Any number would do, so it is this one.
         return Reason.OUT_OF_RANGE
     try:
         msgspec.json.decode(value, type=bare)
-    except _REFUSES:
+    except REFUSES:
         return Reason.WRONG_TYPE
     return Reason.OUT_OF_RANGE
+
+
+@cache
+def number_fields(message_type: type) -> frozenset[str]:
+    """The fields of a message type that hold numbers."""
+    bare_types = _bare_types(message_type)
+    return frozenset(name for name, bare in bare_types.items() if float in (bare, *get_args(bare)))
 
 
 @cache
@@ -102,7 +116,8 @@ def _is_whole(number: bytes) -> bool:
     return number.strip().removeprefix(b"-").isdigit()
 
 
-def _json_kind(value: bytes) -> str:
+def json_kind(value: bytes) -> str:
+    """``object``, ``array``, ``string``, ``boolean``, ``null`` or ``number``, by the first byte of a JSON value."""
     first = value.lstrip(b" \t\r\n")[:1]
     kinds = {b"{": "object", b"[": "array", b'"': "string", b"t": "boolean", b"f": "boolean", b"n": "null"}
     return kinds.get(first, "number")

@@ -15,7 +15,7 @@ from typing import Any
 from streams.blocks import BlockError, decode_block
 from streams.dead_letters import DeadLetter
 from streams.intake import Intake, IntakeLimits, SourceRecord
-from streams.messages import REPORTS, Assignment, Incident, Outcome
+from streams.messages import REPORTS, Assignment, Incident, Outcome, platform_named
 from streams.pack import CityPack
 from streams.recording import RecordedMessage, RecordingError
 from streams.routing import Router, owner
@@ -198,11 +198,7 @@ class Replay:
         place = (message.topic, partition)
         offset = self._next_offset.get(place, 0) if message.offset is None else message.offset
         self._next_offset[place] = offset + 1
-        platform = None
-        if message.headers:
-            platform = next(
-                (data.decode(errors="replace") for name, data in message.headers if name == "platform"), None
-            )
+        platform = platform_named(message.headers)
         return SourceRecord(
             message.topic, partition, offset, message.timestamp_ms, message.key, message.value, platform
         )

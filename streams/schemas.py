@@ -8,11 +8,13 @@ fields go together, what a field means) stands in the tables below, and a test h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from geo.datum import CRS
 from streams.messages import (
@@ -36,14 +38,21 @@ from streams.messages import (
     Status,
     VideoMessage,
     Why,
+    platform_topic,
 )
 
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI_VERSION = "3.0.0"
-PROMISES_VERSION = "1.0.0"
+PROMISES_VERSION = "1.1.0"
 """Of what the AsyncAPI document promises; raised when that changes, not with each release of the service."""
 
 Schema = dict[str, Any]
+
+
+class SourceHeaders(msgspec.Struct, kw_only=True):
+    """The headers of a record on a source's topic that are read; it needs none."""
+
+    platform: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
 class DeadLetterHeaders(msgspec.Struct, kw_only=True):
@@ -57,6 +66,7 @@ class DeadLetterHeaders(msgspec.Struct, kw_only=True):
     partition: str
     offset: str
     index: str
+    ingested_at: str
     service_version: str
 
 
@@ -83,6 +93,8 @@ _MEANING = {
     "id": "Identifies the message within its source and platform. The same id again is a repeat, not a new report.",
     "time": "When it was seen or measured: RFC 3339 with an offset, or Unix milliseconds without a decimal point.",
     "platform": "Which of several platforms of this source sent it; ids need to be unique only within one.",
+    "SourceHeaders.platform": "The platform whose names, nesting, units and codes the value has, as the city's pack "
+    "maps them. Without it, or where the pack has no such platform, the value is as described here.",
     "lon": "Degrees east, in the datum named by `crs`. Given together with `lat`.",
     "lat": "Degrees north, in the datum named by `crs`. Given together with `lon`.",
     "crs": "Datum of `lon` and `lat`. Without it the city's setting for this source holds.",
@@ -395,6 +407,7 @@ EXAMPLES: dict[str, list[Any]] = {
             "partition": "2",
             "offset": "1041",
             "index": "0",
+            "ingested_at": "2026-06-01T00:40:02.000Z",
             "service_version": "0.1.0",
         }
     ],
@@ -448,31 +461,36 @@ def asyncapi_text(topics: Iterable[TopicFacts], *, prefix: str) -> str:
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     for facts in topics:
-        described = _TOPICS[facts.name]
-        channel, message = _camel(facts.name), _camel(described.message)
-        channels[channel] = {
-            "address": "{prefix}" + facts.name,
-            "title": facts.name,
-            "description": described.description,
-            "parameters": {"prefix": {"$ref": "#/components/parameters/prefix"}},
-            "messages": {message: {"$ref": f"#/components/messages/{message}"}},
-            "bindings": {
-                "kafka": {
-                    "partitions": facts.partitions,
-                    "topicConfiguration": _topic_configuration(facts.configuration),
-                    "bindingVersion": "0.5.0",
-                }
-            },
-        }
-        for action, summary in described.summary.items():
-            operations[action + channel[0].upper() + channel[1:]] = {
-                "action": action,
-                "channel": {"$ref": f"#/channels/{channel}"},
-                "summary": summary,
-                "messages": [{"$ref": f"#/channels/{channel}/messages/{message}"}],
+        names = [facts.name]
+        if facts.name in SOURCE_OF_TOPIC:
+            names.append(platform_topic(SOURCE_OF_TOPIC[facts.name], "{platform}"))
+        for name in names:
+            described = _TOPICS[name]
+            channel, message = _camel(name), _camel(described.message)
+            parameters = ["prefix", *(["platform"] if name != facts.name else [])]
+            channels[channel] = {
+                "address": "{prefix}" + name,
+                "title": name,
+                "description": described.description,
+                "parameters": {name: {"$ref": f"#/components/parameters/{name}"} for name in parameters},
+                "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+                "bindings": {
+                    "kafka": {
+                        "partitions": facts.partitions,
+                        "topicConfiguration": _topic_configuration(facts.configuration),
+                        "bindingVersion": "0.5.0",
+                    }
+                },
             }
+            for action, summary in described.summary.items():
+                operations[action + channel[0].upper() + channel[1:]] = {
+                    "action": action,
+                    "channel": {"$ref": f"#/channels/{channel}"},
+                    "summary": summary,
+                    "messages": [{"$ref": f"#/channels/{channel}/messages/{message}"}],
+                }
     schemas: dict[str, Schema] = {}
-    for kind in (*READ_MESSAGES.values(), Incident, Assignment, DeadLetterHeaders):
+    for kind in (*READ_MESSAGES.values(), SourceHeaders, Incident, Assignment, DeadLetterHeaders):
         schemas |= _schemas_of(kind, "#/components/schemas/{name}")
     return _text(
         {
@@ -493,7 +511,11 @@ def asyncapi_text(topics: Iterable[TopicFacts], *, prefix: str) -> str:
                     "prefix": {
                         "description": "Goes before every topic's name; a setting of the service.",
                         "default": prefix,
-                    }
+                    },
+                    "platform": {
+                        "description": "Name of a platform of the city's pack; `citybrain topics create --city` makes "
+                        "the topics of all of them.",
+                    },
                 },
                 "messages": _messages(),
                 "schemas": schemas,
@@ -517,6 +539,15 @@ _RECEIVED_FROM = {
     "patrol": "the grid workers' app",
 }
 _TOPICS = {
+    **{
+        platform_topic(source, "{platform}"): _Topic(
+            "platform",
+            f"What one platform sends in place of {topic}, as it names and nests things; the city's pack says which of "
+            "them are ours.",
+            {"receive": f"Read a platform's messages as those of {topic}."},
+        )
+        for topic, source in SOURCE_OF_TOPIC.items()
+    },
     **{
         topic: _Topic(
             source,
@@ -562,6 +593,7 @@ _KEY_OF = {
     "video": "The camera's id.",
     "hotline": "The ticket's id.",
     "patrol": "The grid worker's id.",
+    "platform": "As for the source's own topic: what keeps a device's messages in order.",
     "feedback": "The incident's id, so that an incident's feedback stays in order.",
     "incident": "The incident's id.",
     "assignment": "The incident's id; the record has no key where the report went to none.",
@@ -581,14 +613,27 @@ def _messages() -> dict[str, Any]:
                 "oneOf": [reference, {"type": "array", "items": reference}],
             }
             examples.append({"payload": EXAMPLES[name]})
+        headers = {"headers": {"$ref": "#/components/schemas/SourceHeaders"}} if name in SOURCES else {}
         messages[name] = {
             "name": kind.__name__,
             "title": name,
             "summary": _one_line(kind.__doc__ or ""),
+            **headers,
             "payload": payload,
             "bindings": _key_binding(name),
             "examples": examples,
         }
+    messages["platform"] = {
+        "name": "PlatformMessage",
+        "title": "platform",
+        "summary": "JSON as a platform writes it; the city's pack says where in it each field of ours is.",
+        "payload": {
+            "description": "One message, an array of them, or the platform's own envelope around an array; of an "
+            "array only the bad elements are refused.",
+            "type": ["object", "array"],
+        },
+        "bindings": _key_binding("platform"),
+    }
     messages["reportsBlock"] = {
         "name": "ReportsBlock",
         "title": "reports-block",
@@ -625,7 +670,7 @@ def _topic_configuration(configuration: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _camel(name: str) -> str:
-    first, *others = name.replace(".", "-").split("-")
+    first, *others = re.split(r"\W+", name.replace("{platform}", "of-a-platform"))
     return first + "".join(other.capitalize() for other in others)
 
 

@@ -146,9 +146,17 @@ class PackTerms(Terms):
                 self._of_cell[cell] = self.cell(_codes_of(self._grid, cell, ()))
             return self._of_cell[cells]
         inside = np.flatnonzero(cells >= 0)
-        columns = [cells[inside]] + [grid.locate(lon_deg[inside], lat_deg[inside]) for _, grid in self._layers]
+        columns = [cells[inside]]
+        place = cells[inside].astype(np.int64)
+        for _, grid in self._layers:
+            column = grid.locate(lon_deg[inside], lat_deg[inside])
+            columns.append(column)
+            # Numbered anew for each layer, from 0, so that no number of layers overflows.
+            place = np.unique(place, return_inverse=True)[1] * (len(grid) + 1) + column + 1
+        _, first, of_place = np.unique(place, return_index=True, return_inverse=True)
         numbers = np.full(len(cells), -1, np.int32)
-        numbers[inside] = [self._of(at) for at in zip(*(column.tolist() for column in columns), strict=True)]
+        known = [self._of(tuple(int(column[row]) for column in columns)) for row in first.tolist()]
+        numbers[inside] = np.array(known, np.int32)[of_place]
         return numbers
 
     def _of(self, at: tuple[int, ...]) -> int:
@@ -162,11 +170,7 @@ class PackTerms(Terms):
 
 
 def _codes_of(grid: Grid, cell: int, layer_codes: tuple[tuple[str, str], ...]) -> CellCodes:
-    by_level = {
-        level: grid.codes[above]
-        for level, above in zip(grid.levels, grid.ancestors[cell].tolist(), strict=True)
-        if above >= 0
-    }
-    return CellCodes(
-        grid.codes[cell], by_level.get("community"), by_level.get("street"), by_level.get("county"), layer_codes
+    community, street, county = (
+        grid.code_at(cell, level) if level in grid.levels else None for level in ("community", "street", "county")
     )
+    return CellCodes(grid.codes[cell], community, street, county, layer_codes)

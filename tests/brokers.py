@@ -31,6 +31,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from kafka.admin import KafkaAdminClient
 
 from agents.embedded_broker import EmbeddedBroker
+from sinks.kafka_state import FIRST_METADATA_VERSION_OF_4
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,8 +72,6 @@ Configuration:
 JAVA = ["java", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 
 START_TIMEOUT_S = 180.0
-FIRST_METADATA_VERSION_OF_4 = 25
-"""The `metadata.version` feature level that Kafka 4.0 brought (`4.0-IV3`); every later 4.x has a higher one."""
 
 
 class BrokerUnavailableError(Exception):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import itertools
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,10 +22,10 @@ from hypothesis import strategies as st
 from agents.commands.simulate import simulate as simulate_command
 from geo.plane import distance_m
 from packs import make_sample
-from streams.error_model import BREAKABLE, ErrorModelError, read_error_model
+from streams.error_model import BREAKABLE, SCENARIOS, ErrorModelError, read_error_model
 from streams.evaluation import read_answers, read_truth, score
 from streams.messages import SOURCE_OF_TOPIC, SOURCES
-from streams.pack import load_pack
+from streams.pack import Places, load_pack
 from streams.recording import BadLine, encode_line, read_recording
 from streams.replay import Replay
 from streams.simulation import TRUTH_COLUMNS, simulate, truth_csv
@@ -44,6 +46,11 @@ def day(pack):
     return simulate(pack, MODEL, seed=1, start=START, hours=24)
 
 
+@functools.cache
+def two_days(pack):
+    return simulate(pack, MODEL, seed=2, start=START, hours=48, rate=0.5)
+
+
 @pytest.fixture(scope="module")
 def replayed(pack, day):
     run = Replay(pack, b"a key")
@@ -52,14 +59,34 @@ def replayed(pack, day):
 
 
 def elements(messages):
-    """(source, decoded element) of all that is JSON."""
+    """(source, decoded element) of all that is JSON and says things by our names."""
     for message in messages:
+        if (b"tingwu" in dict(message.headers).values()) or (b"tingshi" in dict(message.headers).values()):
+            continue
         try:
             value = orjson.loads(message.value)
         except orjson.JSONDecodeError:
             continue
         for element in value if isinstance(value, list) else [value]:
             yield SOURCE_OF_TOPIC[message.topic], element
+
+
+def ids_in(messages):
+    """(source, id) of all that is said, whatever the platform calls it."""
+    return {(SOURCE_OF_TOPIC[message.topic], id_.decode()) for message in messages
+            for id_ in re.findall(rb'"([SVHP][0-9]{7})"', message.value)}  # fmt: skip
+
+
+def agrees_with_a_replay(pack, got):
+    """The service finds as many reports, repeats, quiet readings and dead letters as the simulation says there are."""
+    run = Replay(pack, b"a key")
+    assignments, _ = run.take(got.messages)
+    assert {(a.source, a.report_id) for a in assignments} == {(row.source, row.report_id) for row in got.truth}
+    assert run.counts.dead_letters == got.sent.broken
+    assert run.counts.quiet_readings == got.sent.quiet
+    assert run.counts.outcomes["repeat"] == got.sent.repeats
+    assert run.counts.elements == sum(got.elements.values())
+    return assignments
 
 
 def recorded(simulation):
@@ -96,8 +123,7 @@ def test_whatever_the_seed_the_recording_and_its_truth_agree(pack, seed, hours, 
     ids = [(row.source, row.report_id) for row in got.truth]
     assert len(ids) == len(set(ids))
     assert {source: n for source, n in got.reports.items() if n} == Counter(source for source, _ in ids)
-    sent = Counter((source, e["id"]) for source, e in elements(got.messages) if isinstance(e, dict) and "id" in e)
-    assert set(ids) <= set(sent)
+    assert set(ids) <= ids_in(got.messages)
 
     seen = {}
     for row in got.truth:
@@ -107,13 +133,7 @@ def test_whatever_the_seed_the_recording_and_its_truth_agree(pack, seed, hours, 
         if row.lon is not None:
             assert pack.grid.locate([row.lon], [row.lat])[0] >= 0
 
-    run = Replay(pack, b"a key")
-    assignments, _ = run.take(got.messages)
-    assert {(a.source, a.report_id) for a in assignments} == set(ids)
-    assert run.counts.dead_letters == got.broken
-    assert run.counts.quiet_readings == got.quiet
-    assert run.counts.outcomes["repeat"] == got.repeats
-    assert run.counts.elements == sum(got.elements.values())
+    agrees_with_a_replay(pack, got)
 
 
 # ------------------------------------------------------------------------------------ wrong in every declared way
@@ -122,23 +142,24 @@ def test_whatever_the_seed_the_recording_and_its_truth_agree(pack, seed, hours, 
 @pytest.mark.parametrize(
     "error",
     ["late", "mislabelled", "mislabelled_far", "label_unknown", "address_only", "nowhere", "datum_undeclared",
-     "false_alarm", "same_again", "no_event"],
+     "false_alarm", "same_again", "another_thing", "no_event", "flapping", "trembling", "wrong_unit",
+     "road_only", "misheard", "unknown_place"],
 )  # fmt: skip
-def test_each_kind_of_error_happens_in_a_day(day, error):
-    assert day.errors[error] > 0
+def test_each_kind_of_error_happens_in_two_days(pack, error):
+    assert two_days(pack).sent.errors[error] > 0
 
 
 def test_every_reason_for_a_dead_letter_happens_and_is_found_out(day, replayed):
     run, _ = replayed
-    assert set(day.broken) == {reason.value for reason in BREAKABLE}
-    assert run.counts.dead_letters == day.broken
+    assert set(day.sent.broken) == {reason.value for reason in BREAKABLE}
+    assert run.counts.dead_letters == day.sent.broken
 
 
 def test_a_day_of_the_sample_city_is_a_demo_of_two_minutes(day):
     assert 10_000 <= len(day.messages) <= 20_000
     assert set(day.reports) == set(SOURCES)
     assert min(day.reports.values()) > 500
-    assert day.storms == 1
+    assert len(day.storms) == 1
 
 
 def test_gateways_batch_datums_are_declared_and_platforms_send_again(day):
@@ -147,22 +168,25 @@ def test_gateways_batch_datums_are_declared_and_platforms_send_again(day):
     assert declared["hotline", "bd09"] > 50
     assert declared["patrol", "gcj02"] > 50
     assert declared["video", "wgs84"] > 20
-    assert day.repeats > 20
-    assert day.quiet > 5_000
+    assert day.sent.repeats > 20
+    assert day.sent.quiet > 5_000
 
 
-def test_every_source_raises_false_alarms_and_each_is_an_event_of_its_own(day):
+def test_every_source_raises_false_alarms_and_none_is_an_event(day):
     false = [row for row in day.truth if row.cluster_id.startswith("f")]
     assert {row.source for row in false} == set(SOURCES)
-    assert len({row.cluster_id for row in false}) == len(false)
-    assert all(row.event_category == "" and not row.is_duplicate for row in false)
+    assert all(row.event_category == "" for row in false)
+    people = [row.cluster_id for row in false if row.source in ("hotline", "patrol")]
+    assert len(set(people)) == len(people), "people's are alone; a camera and a sensor at fault say theirs again"
+    said_again = {row.cluster_id for row in false if row.is_duplicate}
+    assert {row.source for row in false if row.cluster_id in said_again} == {"video", "iot"}
 
 
 def test_questions_and_praise_are_in_the_truth_without_an_event(pack, day, replayed):
     _, assignments = replayed
     asked = {row.report_id for row in day.truth if not row.cluster_id}
     assert asked == {a.report_id for a in assignments if a.outcome == "not_an_event"}
-    assert len(asked) == day.errors["no_event"]
+    assert len(asked) == day.sent.errors["no_event"]
 
 
 def test_about_as_many_citizens_repeat_one_another_as_in_other_cities(day):
@@ -174,17 +198,13 @@ def test_about_as_many_citizens_repeat_one_another_as_in_other_cities(day):
 def test_one_video_message_in_five_is_wrong(pack, day):
     label_of = {e["id"]: e["event_type"] for s, e in elements(day.messages) if s == "video" and isinstance(e, dict)
                 and "id" in e and "event_type" in e}  # fmt: skip
-    video = [row for row in day.truth if row.source == "video"]
+    video = [row for row in day.truth if row.report_id in label_of]
+    assert len(video) > 800
     right = sum(
         row.event_category != "" and pack.categories[pack.category_of("video", label_of[row.report_id])].code
         == row.event_category for row in video
     )  # fmt: skip
     assert 0.75 <= right / len(video) <= 0.87
-
-
-def test_the_storm_floods_many_places_within_its_hours(day):
-    floods = {row.cluster_id for row in day.truth if row.event_category == MODEL.storm.category}
-    assert len(floods) >= MODEL.storm.events[0]
 
 
 def test_late_messages_come_ten_minutes_after_their_time_and_more(day):
@@ -209,17 +229,17 @@ def test_devices_and_cameras_report_only_what_is_within_their_reach(pack, day):
             continue
         device = pack.devices[name]
         reach_m = MODEL.iot.reach_m if source == "iot" else MODEL.video.reach_m
-        assert distance_m(device.lon, device.lat, row.lon, row.lat) <= reach_m
+        assert distance_m(device.lon, device.lat, row.lon, row.lat) <= reach_m + MODEL.storm.extent_m[1]
         checked[source] += 1
     assert set(checked) == {"iot", "video"}
 
 
 def test_events_of_one_group_keep_apart_as_long_as_nobody_could_tell_them_apart(pack, day):
-    """Whatever two events of a group are seen in one hour, they lie a radius apart."""
+    """Whatever two events of a group are seen in one hour, they lie a radius apart, but for what a storm brings."""
     category = {c.code: c for c in pack.categories}
     by_group = defaultdict(dict)
     for row in day.truth:
-        if row.lon is not None:
+        if row.lon is not None and row.event_category not in MODEL.storm.categories:
             by_group[category[row.event_category].group].setdefault(row.cluster_id, row)
     time_of = {}
     for source, e in elements(day.messages):
@@ -258,7 +278,7 @@ def test_the_truth_scores_a_perfect_answer_as_perfect_and_a_replay_in_between(da
 
 
 def test_a_city_without_devices_and_places_has_people_only(pack):
-    bare = replace(pack, devices={}, places=())
+    bare = replace(pack, devices={}, places=Places())
     got = simulate(bare, MODEL, seed=1, start=START + timedelta(hours=9), hours=2)
     assert set(got.reports) == {"hotline", "patrol"}
 
@@ -267,13 +287,14 @@ def test_a_model_without_errors_gives_messages_without_errors(pack):
     quiet_model = read_error_model(
         "[storm]\nper_day=0\n[broken]\nshare=0\n"
         "[hotline]\nlate=0\nmislabelled=0\nmislabelled_far=0\nlabel_unknown=0\naddress_only=0\nnowhere=0\n"
-        "false_alarms=0\nno_event=0\nsent_again=0\ndatum_undeclared=0\nsame_again=0\n"
+        "false_alarms=0\nno_event=0\nsent_again=0\ndatum_undeclared=0\nsame_again=0\nanother_thing=0\n"
         "[patrol]\nlate=0\nmislabelled=0\nmislabelled_far=0\nfalse_alarms=0\nsent_again=0\nsame_again=0\n"
-        "[video]\nlate=0\nmislabelled=0\nmislabelled_far=0\nfalse_alarms=0\nsent_again=0\nagain_most=0\n"
-        "[iot]\nlate=0\nfalse_alarms=0\nsent_again=0\nagain_most=0\n"
+        "[video]\nlate=0\nmislabelled=0\nmislabelled_far=0\nfalse_alarms=0\nsent_again=0\nagain_most=0\ntwo_platforms=0\n"
+        "[iot]\nlate=0\nfalse_alarms=0\nsent_again=0\nagain_most=0\nflaps=0\ntwo_platforms=0\n"
+        "[iot.faults]\nshare=0\n"
     )
     got = simulate(pack, quiet_model, seed=1, start=START + timedelta(hours=9), hours=2)
-    assert (+got.errors, +got.broken, got.repeats, got.storms) == (Counter(), Counter(), 0, 0)
+    assert (+got.sent.errors, +got.sent.broken, got.sent.repeats, got.storms) == (Counter(), Counter(), 0, [])
     assert sum(got.reports.values()) > 100
 
 
@@ -288,8 +309,19 @@ def test_a_model_without_errors_gives_messages_without_errors(pack):
         ("[video]\nconfidence = [0.9, 0.1]", "video.confidence = .* small to large"),
         ("[hotline.datums]\nutm = 1", "hotline.datums.utm must be"),
         ("[iot.datums]\ndefault = 0", "iot.datums must not all be 0"),
-        ("[broken.reasons]\ntoo_large = 1", "broken.reasons.too_large must be one of"),
+        ("[broken.reasons]\nunknown_incident = 1", "broken.reasons.unknown_incident must be one of"),
         ("[events]\nhours = [1]", "events.hours"),
+        ("[events.curve_of]\n'06028' = 'lunch'", "events.curve_of.06028 = 'lunch' must be one of night, trade"),
+        ("[events.curves]\nnever = [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]", "events.curves.never must not"),
+        ("[storm]\napart_m = [90, 60]", r"storm.apart_m = \[90, 60\] must go from small to large"),
+        ("[storm]\nradius = 1", "unknown field `radius` - at `storm`"),
+        ("[iot.readings.gas]\nlow = nan", "iot.readings"),
+        ("[iot.readings.gas.during]\n'90004' = [9, 3]", r"iot.readings.gas.during.90004 = \[9, 3\] must go"),
+        ("[iot.faults.kinds]\nrust = 1", "iot.faults.kinds.rust must be one of stuck"),
+        ("[iot.platforms.x]\nshare = 0.1\ncrs = 'utm'", "iot.platforms.x.crs = 'utm' must be one of wgs84"),
+        ("[iot.platforms.x]\nshare = 0.9", "iot.platforms: the shares must not add up"),
+        ("[dispatch.limit_s]\nfortnight = 1", "dispatch.limit_s.fortnight must be one of urgent_hour"),
+        ("[dispatch]\nfirst_look_s = 1", "dispatch.first_look_s"),
     ],
 )
 def test_a_wrong_error_model_is_named_with_its_key(text, complaint):
@@ -334,6 +366,12 @@ def test_the_command_writes_a_recording_and_its_truth_the_same_twice(tmp_path, s
         rows = list(csv.DictReader(text))
     assert tuple(rows[0]) == TRUTH_COLUMNS
     assert len(rows) == sum(figures["reports"].values())
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_scenarios_that_are_shipped_are_known_by_name(tmp_path, name):
+    result = invoke("--out", tmp_path / "o.jsonl", "--truth", tmp_path / "t.csv", "--errors", name)
+    assert result.exit_code == 0, result.output
 
 
 def test_the_command_takes_ones_own_errors_and_start(tmp_path):

@@ -19,6 +19,7 @@ COMMANDS = {
     "check-city": ("agents.commands.check_city:check_city", "Name every fault of a city pack, by file and line."),
     "build-pack": ("agents.commands.build_pack:build_pack_command", "Make a grid and a pack from boundaries."),
     "worker": ("agents.commands.worker:worker", "Run the service against Kafka and ClickHouse."),
+    "doctor": ("agents.commands.doctor:doctor", "Say what a worker lacks here, and what to do about it."),
     "topics": ("agents.commands.topics:topics", "Create or check the service's topics on a Kafka."),
     "produce": ("agents.commands.produce:produce", "Play a recording into Kafka, at any pace."),
     "record": ("agents.commands.record:record", "Write topics of a Kafka into a recording."),

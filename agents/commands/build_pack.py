@@ -54,6 +54,13 @@ Example:
     type=click.FloatRange(0, min_open=True),
     help="Side of a full cell, metres.",
 )
+@click.option(
+    "--town-cell-m",
+    default=150.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="The same in towns, if smaller: boundaries with more official communities (--names) than cells of --cell-m.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The pack's folder.")
 @click.option("--name", help="The city's name; by default that of the folder.")
 @click.option("--code", help="The city's code; by default from the county codes.")
@@ -79,6 +86,7 @@ def build_pack_command(
     boundary_files: tuple[Path, ...],
     more_boundaries: tuple[Path, ...],
     cell_m: float,
+    town_cell_m: float,
     out: Path,
     name: str | None,
     code: str | None,
@@ -115,6 +123,7 @@ def build_pack_command(
             built = build_pack(
                 boundaries,
                 cell_m=cell_m,
+                town_cell_m=town_cell_m,
                 name=name or out.resolve().name,
                 code=code,
                 code_prefix=code_prefix,

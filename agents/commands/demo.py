@@ -73,7 +73,7 @@ def demo(city: Path, hours: float, seed: int, port: int, out: Path, keep: bool, 
         (out / "truth.csv").write_text(truth_csv(day.truth), encoding="utf-8")
     except OSError as error:
         cannot_write(out, error, "choose another folder with --out")
-    topics = demo_topics()
+    topics = demo_topics(pack.platform_topics)
     try:
         with EmbeddedBroker(topics) as broker:
             console.print(f"embedded broker at {broker.bootstrap}", highlight=False)

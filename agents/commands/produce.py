@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from agents.commands.addresses import brokers_option, prefix_option, require_broker
-from agents.commands.console import counted, fail, json_option, progress, say_json, show_bad_lines
+from agents.commands.console import counted, fail, json_option, load_city, progress, say_json, show_bad_lines
 from sinks.playback import LagLimit, PlaybackError, produce_recording, shift_to, shift_to_now_ms, with_timestamps
+from streams.platform_records import record_times
 from streams.recording import BadLine, RecordedMessage, RecordingError, read_recording
 
 _BYTES_OF_UNIT = {"kb": 1000, "mb": 1_000_000}
@@ -60,6 +61,11 @@ Example:
 @brokers_option
 @prefix_option
 @click.option(
+    "--city",
+    type=click.Path(path_type=Path),
+    help="The city pack: how its platforms say their times, where the recording has records of platforms.",
+)
+@click.option(
     "--max-lag",
     type=_Lag(),
     help="Wait while --group is further behind in any partition: records (5000) or bytes (2MB).",
@@ -72,6 +78,7 @@ def produce(
     shift_to_now: bool,
     brokers: str,
     prefix: str,
+    city: Path | None,
     max_lag: tuple[str, int] | None,
     group: str | None,
     as_json: bool,
@@ -84,6 +91,7 @@ def produce(
     """
     if (max_lag is None) != (group is None):
         raise click.UsageError("--max-lag and --group go together")
+    platforms = None if city is None else record_times(load_city(city))
     require_broker(brokers)
     bad_lines: list[BadLine] = []
     now_ms = time.time_ns() // 1_000_000
@@ -93,10 +101,11 @@ def produce(
             next(read_recording(path), None)  # that it can be opened at all is told before anything is sent
         messages = _messages(recordings, bad_lines)
         if shift_to_now:
-            messages = shift_to(messages, shift_to_now_ms(_messages(recordings, []), now_ms))
+            shift_ms = shift_to_now_ms(_messages(recordings, []), now_ms, platforms)
+            messages = shift_to(messages, shift_ms, platforms)
         with progress("producing", "records") as advance:
             played = produce_recording(
-                with_timestamps(messages, now_ms),
+                with_timestamps(messages, now_ms, platforms),
                 brokers,
                 prefix,
                 speed=speed,

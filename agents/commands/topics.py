@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from agents.commands.addresses import brokers_option, prefix_option, require_broker
-from agents.commands.console import counted, fail, json_option, say_json
+from agents.commands.console import counted, fail, json_option, load_city, say_json
 from sinks.topics import (
     DEFAULT_PARTITIONS,
     DEFAULT_SHARDS,
@@ -42,6 +43,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="Partitions of every other topic.",
         ),
+        click.option(
+            "--city",
+            type=click.Path(path_type=Path),
+            help="A city pack, for the own topics of its platforms.  [default: only those that every city has]",
+        ),
         prefix_option,
         brokers_option,
     ):
@@ -63,18 +69,16 @@ def topics() -> None:
     short_help="Make the topics that are missing.",
     epilog="""\b
 Example:
-  citybrain topics create --brokers localhost:9092 --partitions 8 --shards 4
+  citybrain topics create --brokers localhost:9092 --city packs/sample --partitions 8 --shards 4
 """,
 )
 @_options
-def create(
-    brokers: str, prefix: str, partitions: int, shards: int, keep_old: bool, replication: int | None, as_json: bool
-) -> None:
+def create(brokers: str, replication: int | None, as_json: bool, **wanted: Any) -> None:
     """Make the topics that are missing; those that exist are left alone and checked.
 
     Exits 1 if one that exists is not as it should be.
     """
-    specs = topic_table(prefix, partitions=partitions, shards=shards, keep_old=keep_old)
+    specs = _specs(**wanted)
     made, faults = _with_administration(brokers, specs, replication, make=True)
     _tell(specs, made, faults, as_json)
 
@@ -87,13 +91,16 @@ Example:
 """,
 )
 @_options
-def check(
-    brokers: str, prefix: str, partitions: int, shards: int, keep_old: bool, replication: int | None, as_json: bool
-) -> None:
+def check(brokers: str, replication: int | None, as_json: bool, **wanted: Any) -> None:
     """Name every difference between the topics that are there and those that should be; exits 1 if there is one."""
-    specs = topic_table(prefix, partitions=partitions, shards=shards, keep_old=keep_old)
+    specs = _specs(**wanted)
     made, faults = _with_administration(brokers, specs, replication, make=False)
     _tell(specs, made, faults, as_json)
+
+
+def _specs(prefix: str, partitions: int, shards: int, keep_old: bool, city: Path | None) -> tuple[TopicSpec, ...]:
+    platforms = () if city is None else load_city(city).platform_topics
+    return topic_table(prefix, partitions=partitions, shards=shards, keep_old=keep_old, platforms=platforms)
 
 
 def _with_administration(

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from agents.commands.addresses import BROKERS_HELP, PREFIX_HELP, require_broker
+from agents.commands.addresses import require_broker
 from agents.commands.console import fail, load_city
-from agents.settings import Settings, SettingsError, read_settings
+from agents.commands.settings_options import settings_options
+from agents.log_lines import hear, set_up_logging
+from agents.settings import LOG_LEVELS, Settings, SettingsError, read_settings
+from streams.dead_letters import SERVICE_VERSION
 from streams.privacy import TEST_KEY
 
-_CHATTY = {
-    # What they have to say of an unreachable ClickHouse we say in one line, and of a late timer nobody can act.
-    "urllib3": logging.ERROR,
-    "clickhouse_connect": logging.CRITICAL,
-    "mode.timers": logging.ERROR,
-    "faust": logging.WARNING,
-    "mode": logging.WARNING,
-    "aiokafka": logging.WARNING,
-    "agents.batch_transport": logging.WARNING,
-}
-"""Loggers of libraries, and from which level on they are heard."""
-
-
-class JsonLines(logging.Formatter):
-    """A log line as one JSON object."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's time, level, logger and message, and the traceback if it has one."""
-        fields = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
+log = logging.getLogger("citybrain.worker")
 
 
 @click.command(
@@ -51,15 +26,8 @@ Example:
   CITYBRAIN_CALLER_KEY_FILE=caller.key citybrain worker --city packs/sample --brokers kafka:9092
 """
 )
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: citybrain.toml, if there]")
-@click.option("--city", type=click.Path(path_type=Path), help="The city pack, a folder.")
-@click.option("--brokers", help=BROKERS_HELP)
-@click.option("--prefix", help=PREFIX_HELP)
-@click.option("--group", help="Consumer group.")
-@click.option("--clickhouse", help="DSN: clickhouse://… a server, chdb:///path the embedded engine.")
-@click.option("--host", help="Address to serve /metrics, /healthz and /readyz on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port of it; 0 takes a free one.")
-@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What to log.")
+@settings_options
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), help="What to log.")
 @click.option("--json", "as_json", is_flag=True, help="Log one JSON object a line, for machines.")
 @click.option("--test-key", is_flag=True, hidden=True, help="Hash callers under the published test key: demo only.")
 def worker(config: Path | None, as_json: bool, test_key: bool, **flags: Any) -> None:
@@ -68,20 +36,24 @@ def worker(config: Path | None, as_json: bool, test_key: bool, **flags: Any) -> 
     Settings come from citybrain.toml, overridden by CITYBRAIN_… in the environment, overridden by these options.
     Exits 1 with one line when the pack, Kafka, its topics or ClickHouse are not there.
     """
+    set_up_logging(as_json=as_json)
+    try:
+        settings, key = _settings(config, flags, test_key=test_key)
+        hear(settings.log_level)
+        run_worker(settings, key)
+    except click.ClickException as error:
+        if not as_json:
+            raise
+        log.critical("%s", error.format_message(), extra={"event": "not_started"})
+        raise SystemExit(error.exit_code) from None
+
+
+def _settings(config: Path | None, flags: dict[str, Any], *, test_key: bool) -> tuple[Settings, bytes]:
     try:
         settings = read_settings(config, flags=flags)
-        key = TEST_KEY if test_key else settings.require_key()
+        return settings, TEST_KEY if test_key else settings.require_key()
     except SettingsError as error:
         fail(str(error))
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    )
-    logging.basicConfig(level=settings.log_level, handlers=[handler])
-    if settings.log_level != "DEBUG":
-        for chatty, level in _CHATTY.items():
-            logging.getLogger(chatty).setLevel(level)
-    run_worker(settings, key)
 
 
 def run_worker(settings: Settings, key: bytes) -> None:
@@ -112,6 +84,14 @@ def run_worker(settings: Settings, key: bytes) -> None:
             f"make the topics with `citybrain topics create --brokers {settings.brokers} --prefix {settings.prefix}`"
         )
     warm_up(pack)
+    fields = {
+        "event": "starts",
+        "service_version": SERVICE_VERSION,
+        "group": settings.group,
+        "pack_version": pack.version,
+        "shards": shards,
+    }
+    log.info("the worker starts: %s on %s and %s", pack.name, settings.brokers, sink.dsn, extra=fields)
     service = Worker(settings, key, pack, kafka, sink, shards)
     faust_worker = FaustWorker(
         service.app, loglevel=settings.log_level, logfile=None, override_logging=False, quiet=True
@@ -124,6 +104,7 @@ def run_worker(settings: Settings, key: bytes) -> None:
     finally:
         kafka.close()
         sink.close()
+    log.info("the worker ended with code %d", code, extra={"event": "ended"})
     raise SystemExit(code)
 
 

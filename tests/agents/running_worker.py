@@ -17,10 +17,12 @@ from typing import Any
 
 from brokers import Broker
 from confluent_kafka import Consumer, TopicPartition
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents.demo import free_port
 from sinks.topics import TopicSpec, topic_table
+from streams.pack import load_pack
 
 _PATIENCE_S = 300
 
@@ -43,9 +45,14 @@ def until(lacks: Callable[[], object], what: str) -> None:
 
 
 class Service:
-    """Topics on a broker, a ClickHouse (embedded, unless ``dsn`` names a server), and one worker at a time."""
+    """Topics on a broker, a ClickHouse (embedded, unless ``dsn`` names a server), and one worker at a time.
 
-    def __init__(self, broker: Broker, prefix: str, city: Path, folder: Path, dsn: str | None = None) -> None:
+    The own topics of the pack's platforms are made only with ``own_topics``.
+    """
+
+    def __init__(
+        self, broker: Broker, prefix: str, city: Path, folder: Path, dsn: str | None = None, *, own_topics: bool = True
+    ) -> None:
         self.broker = broker
         self.prefix = prefix
         self.city = city
@@ -56,7 +63,10 @@ class Service:
         self.log = folder / "worker.log"
         self._process: subprocess.Popen[bytes] | None = None
         # Eight partitions: what the embedded broker keeps of each is small.
-        self.topics: tuple[TopicSpec, ...] = topic_table(prefix, partitions=8, shards=3, keep_old=True)
+        platforms = load_pack(city).platform_topics if own_topics else ()
+        self.topics: tuple[TopicSpec, ...] = topic_table(
+            prefix, partitions=8, shards=3, keep_old=True, platforms=platforms
+        )
         for topic in self.topics:
             broker.create_topic(topic.name, topic.partitions, topic.config() if broker.kind == "kafka" else None)
 
@@ -68,12 +78,12 @@ class Service:
         other._process = None
         return other
 
-    def start(self) -> None:
-        """Start a worker and wait until it has partitions and a database."""
+    def start(self, *options: str) -> None:
+        """Start a worker, with further options, and wait until it has partitions and a database."""
         command = [
             sys.executable, "-m", "agents", "worker", "--test-key", "--city", str(self.city),
             "--brokers", self.broker.bootstrap, "--prefix", self.prefix, "--group", self.group,
-            "--clickhouse", self.dsn, "--host", "127.0.0.1", "--port", str(self.port),
+            "--clickhouse", self.dsn, "--host", "127.0.0.1", "--port", str(self.port), *options,
         ]  # fmt: skip
         # A killed worker's partitions are given on when its session ends.
         environment = {
@@ -95,12 +105,14 @@ class Service:
         except (urllib.error.URLError, OSError):
             return False
 
-    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    def families(self) -> list[Metric]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
+            return list(text_string_to_metric_families(answer.read().decode()))
+
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
+            for family in self.families()
             for sample in family.samples
         }
 
@@ -154,8 +166,10 @@ class Service:
 
 
 @contextmanager
-def service(broker: Broker, prefix: str, city: Path, folder: Path, dsn: str | None = None) -> Iterator[Service]:
-    made = Service(broker, prefix, city, folder, dsn)
+def service(
+    broker: Broker, prefix: str, city: Path, folder: Path, dsn: str | None = None, *, own_topics: bool = True
+) -> Iterator[Service]:
+    made = Service(broker, prefix, city, folder, dsn, own_topics=own_topics)
     try:
         yield made
     finally:

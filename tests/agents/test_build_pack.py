@@ -54,20 +54,34 @@ def test_boston_s_neighbourhoods_become_a_pack_without_a_fault(city_data, tmp_pa
     assert streets == ["Downtown", "Fenway", None]
 
 
-def test_yangquan_s_counties_get_their_official_townships(city_data, tmp_path):
-    out = tmp_path / "yangquan"
-    folder = city_data / "yangquan"
+@pytest.mark.parametrize(
+    ("city", "name", "code", "towns"), [("yangquan", "阳泉市", "140300", 2), ("fuzhou", "抚州市", "361000", 0)]
+)
+def test_a_city_s_counties_get_all_their_official_townships_and_communities(
+    city_data, tmp_path, city, name, code, towns
+):
+    """Kilometre cells outside towns: Yangquan's two inner districts have 121 communities on 27 km²."""
+    out = tmp_path / city
+    folder = city_data / city
     result = run(
         "--boundaries", folder / "counties.geojson", "--names", folder / "townships_villages.csv.gz",
-        "--cell-m", 1000, "--name", "阳泉市", "--out", out,
+        "--cell-m", 1000, "--name", name, "--out", out,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
+    *notes, last = result.output.splitlines()
+    assert len(notes) == towns
+    assert all(note.endswith(": a town, cells of 150 m") for note in notes)
+    assert last.startswith(f"{out}: ")
+    strict = CliRunner().invoke(check_city, [str(out), "--strict"])
+    assert (strict.exit_code, strict.output) == (0, f"{out}: 0 faults, 0 warnings: good\n")
     pack = load_pack(out)
-    assert (pack.name, pack.code) == ("阳泉市", "140300")
-    names = gzip.decompress((folder / "townships_villages.csv.gz").read_bytes()).decode().splitlines()[1:]
-    official = {row.split(",")[2]: row.split(",")[3] for row in names}
-    streets = {c: n for c, n in zip(pack.grid.codes, pack.grid.names, strict=True) if len(c) == 9}
-    assert streets == official
+    assert (pack.name, pack.code) == (name, code)
+    rows = [
+        row.split(",")
+        for row in gzip.decompress((folder / "townships_villages.csv.gz").read_bytes()).decode().splitlines()[1:]
+    ]
+    official = {row[2]: row[3] for row in rows} | {row[0]: row[1] for row in rows}
+    assert {c: n for c, n in zip(pack.grid.codes, pack.grid.names, strict=True) if len(c) in (9, 12)} == official
 
 
 def test_settings_that_are_there_stay_and_say_the_levels(boundary, tmp_path):

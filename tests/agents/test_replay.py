@@ -102,13 +102,13 @@ def test_every_element_comes_out_exactly_once(hours, results):
     assert sum(summary["dead_letters"].values()) == len(dead)
     assert summary["quiet_readings"] == len(quiet) > 0
     assert summary["elements"] == summary["reports"] + len(dead) + summary["quiet_readings"]
-    assert summary["repeats"] == hours.repeats > 0
+    assert summary["repeats"] == hours.sent.repeats > 0
     assert summary["incidents"] == len(lines(results / INCIDENTS_FILE))
 
 
 def test_dead_letters_are_those_that_were_broken_each_with_its_reason(hours, results):
-    assert Counter(one["reason"] for one in lines(results / DEAD_LETTERS_FILE)) == hours.broken
-    assert hours.broken.total() > 0
+    assert Counter(one["reason"] for one in lines(results / DEAD_LETTERS_FILE)) == hours.sent.broken
+    assert hours.sent.broken.total() > 0
 
 
 def test_incidents_are_sorted_and_their_counts_are_those_of_the_assignments(results):

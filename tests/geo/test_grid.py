@@ -37,7 +37,7 @@ def collection(*features):
 
 
 def faults_of(*features, levels=LEVELS, gaps=False):
-    return read_grid(collection(*features), levels, gaps=gaps)[1]
+    return read_grid(collection(*features), levels, gaps=gaps)[2]
 
 
 # ------------------------------------------------------------------------------------------------------ geo-fence
@@ -280,8 +280,9 @@ def test_all_faults_are_told_at_once_and_none_twice():
     ],
 )
 def test_what_is_no_feature_collection_is_refused_with_a_line(data, line):
-    grid, faults = read_grid(data, LEVELS)
+    grid, layers, faults = read_grid(data, LEVELS)
     assert grid is None
+    assert layers == {}
     assert [fault.line for fault in faults] == [line]
 
 
@@ -314,15 +315,166 @@ def test_levels_may_overlap_one_another_but_not_themselves():
     assert faults_of(*cells) == []
 
 
-def test_another_layer_may_overlap_and_is_left_alone():
-    grid, faults = read_grid(
+# --------------------------------------------------------------------------------------------------------- layers
+
+MAIN = (feature("140302", "county", None, square(113, 37)), feature("c", "grid", "140302", square(113, 37, 0.5)))
+
+
+def other(code, parent, geometry, layer="综治", **more):
+    return feature(code, more.pop("level", None), parent, geometry, layer=layer, **more)
+
+
+def test_another_layer_overlaps_the_main_one_and_has_its_own_codes_and_generations():
+    """Codes may be those of other layers, a level is whatever the layer calls it, a parent may be in the main layer."""
+    grid, layers, faults = read_grid(
         collection(
-            feature("a", "grid", None, square(113, 37)), feature("a", "综治", None, square(113, 37), layer="综治")
+            other("140302", "c", square(113.2, 37.2)),
+            *MAIN,
+            other("14030200000000000002", "140302", square(113.7, 37.2, 0.5), level="三级"),
+            other("14030200000000000001", "140302", square(113.2, 37.2, 0.5), level=3),
+            other("c", None, square(112, 36, 9), layer="wards"),
         ),
         LEVELS,
     )
     assert faults == []
-    assert grid.codes == ("a",)
+    assert grid.codes == ("140302", "c")
+    assert list(layers) == ["wards", "综治"]
+    cells = layers["综治"]
+    assert cells.codes == ("140302", "14030200000000000001", "14030200000000000002")
+    assert (cells.levels, cells.level.tolist(), cells.parent.tolist()) == (("1", "2"), [0, 1, 1], [-1, 0, 0])
+    assert cells.ancestors.tolist() == [[0, -1], [0, 1], [0, 2]]
+    # Both generations, a border between two cells, and what the layer does not cover.
+    found = cells.locate([113.3, 113.7, 113.3, 113.1], [37.3, 37.3, 38.1, 37.3])
+    assert [None if i < 0 else cells.codes[i] for i in found] == [cells.codes[1], cells.codes[1], "140302", None]
+    assert layers["wards"].codes == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("features", "line", "words"),
+    [
+        pytest.param(
+            [other("a", None, square(113, 37)), other("a", None, square(114, 37))],
+            5,
+            "duplicate code 'a', already used in line 4",
+            id="duplicate within the layer",
+        ),
+        pytest.param(
+            [other("a", None, polygon((113, 37), (114, 38), (114, 37), (113, 38)))],
+            4,
+            "cell 'a' of layer '综治': invalid polygon: Self-intersection",
+            id="bow tie",
+        ),
+        pytest.param(
+            [other("a", "d", square(113, 37)), other("d", None, square(113, 37), layer="wards")],
+            4,
+            "cell 'a' of layer '综治': orphan, no cell of its layer or of the main one has its parent's code 'd'",
+            id="a parent in a third layer",
+        ),
+        pytest.param(
+            [other("a", None, square(113, 37)), other("b", "c", square(113.5, 37))],
+            5,
+            "cell 'b' of layer '综治' overlaps cell 'a' of line 4 by 4,9",
+            id="overlap within a generation",
+        ),
+        pytest.param(
+            [other("a", "a", square(113, 37))], 4, "cell 'a' of layer '综治': it has 8 parents", id="its own parent"
+        ),
+        pytest.param([other("a", None, square(113, 37), layer=" ")], 4, "layer ' ' must be", id="blank layer"),
+        pytest.param([other("a", None, square(113, 37), layer=7)], 4, "layer 7 must be", id="number as layer"),
+        pytest.param([other("a", 7, square(113, 37))], 4, "parent 7 must be", id="number as parent"),
+        pytest.param(
+            [other(f"{n}", None, square(113, 37), layer=f"layer {n}") for n in range(17)],
+            None,
+            "17 layers beside the main one; at most 16 are read",
+            id="too many layers",
+        ),
+    ],
+)
+def test_a_fault_of_another_layer_has_its_line_and_names_the_layer(features, line, words):
+    faults = faults_of(*MAIN, *features)
+    assert [(f.line, f.severity) for f in faults] == [(line, "fault")]
+    assert words in faults[0].message
+
+
+def test_two_cells_of_a_layer_that_are_each_other_s_parent_are_both_faults():
+    faults = faults_of(*MAIN, other("a", "b", square(113, 37)), other("b", "a", square(114, 37)))
+    assert [f.line for f in faults if "lead back to it" in f.message] == [4, 5]
+
+
+def test_a_broken_cell_of_a_layer_has_one_fault_and_its_children_none():
+    bow_tie = polygon((113, 37), (114, 38), (114, 37), (113, 38))
+    assert [f.line for f in faults_of(*MAIN, other("a", None, bow_tie), other("b", "a", square(113, 37)))] == [4]
+
+
+def test_gaps_within_a_layer_are_warnings_as_in_the_main_one():
+    outer, inner = other("a", None, square(113, 37)), other("b", "a", square(113, 37, 0.5))
+    messages = [f.message for f in faults_of(*MAIN, outer, inner, gaps=True) if f.line == 4]
+    assert [m.split(" of ")[:2] for m in messages] == [["cell 'a'", "layer '综治': its children leave a gap"]]
+
+
+def test_a_grid_of_other_layers_alone_is_no_grid():
+    assert [f.message for f in faults_of(other("a", None, square(113, 37)))] == ["the grid has no cell"]
+
+
+# -------------------------------------------------------------------------------------------------- codes of levels
+
+
+@pytest.mark.parametrize(
+    ("cells", "codes"),
+    [
+        pytest.param([("140302001002003", "grid", None)], ["140302", "140302001", "140302001002"], id="no parent"),
+        pytest.param([("140302001002", "community", None)], ["140302", "140302001", "140302001002"], id="its own"),
+        pytest.param([("140302", "county", None)], ["140302", None, None], id="nothing inside it"),
+        pytest.param([("block-7", "grid", None)], [None, None, None], id="a code of another shape"),
+        pytest.param([("14030200100200300400", "grid", None)], [None, None, None], id="twenty digits"),
+        pytest.param(
+            [("block-7", "grid", "140302001"), ("140302001", "street", None)],
+            ["140302", "140302001", None],
+            id="a parent's prefix",
+        ),
+        pytest.param(
+            [("140302001002003", "grid", "140302"), ("140302", "county", None)],
+            ["140302", "140302001", "140302001002"],
+            id="between the cell and its parent",
+        ),
+        pytest.param(
+            [("140302001002003", "grid", "城北"), ("城北", "community", "桥西"), ("桥西", "street", None)],
+            ["140302", "桥西", "城北"],
+            id="parents first, then the prefix",
+        ),
+        pytest.param(
+            [("block-7", "grid", "x"), ("x", "street", "140300"), ("140300", "county", None)],
+            ["140300", "x", None],
+            id="parents of any code",
+        ),
+        pytest.param([("140302001", "grid", None)], ["140302", None, None], id="shorter than its level's"),
+    ],
+)
+def test_a_level_s_code_is_the_parent_s_or_else_a_prefix(cells, codes):
+    levels = ("county", "street", "community", "grid")
+    grid = Grid.from_geojson(collection(*(feature(*cell, square(113, 37)) for cell in cells)), levels)
+    first = grid.index_of_code[cells[0][0]]
+    assert [grid.code_at(first, level) for level in levels[:3]] == codes
+
+
+@given(st.lists(st.integers(1, 999), min_size=3, max_size=3), st.sets(st.integers(0, 3), min_size=1))
+def test_prefixes_and_parents_of_national_codes_say_the_same(numbers, kept):
+    """Whichever cells of a chain are there, and linked: the codes of all levels are those of the whole chain."""
+    levels = ("county", "street", "community", "grid")
+    chain = ["140302"]
+    for number in numbers:
+        chain.append(f"{chain[-1]}{number:03d}")
+    parent, cells = None, []
+    for level in sorted(kept):
+        cells.append(feature(chain[level], levels[level], parent, square(113, 37)))
+        parent = chain[level]
+    grid = Grid.from_geojson(collection(*cells), levels)
+    innermost = grid.index_of_code[chain[max(kept)]]
+    around = [grid.code_at(innermost, level) for level in levels]
+    assert around == [code if level <= max(kept) else None for level, code in enumerate(chain)]
+
+
+# ----------------------------------------------------------------------------------------------------------- gaps
 
 
 def test_gaps_and_overreach_are_warnings_with_their_area():

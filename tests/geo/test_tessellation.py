@@ -68,6 +68,25 @@ def test_cells_are_a_coverage_of_what_they_were_cut_from(shapes, cell_m, jitter)
     assert np.abs(units - np.rint(units)).max() < 1e-3
 
 
+@given(regions, st.randoms(use_true_random=False))
+def test_cells_of_two_sizes_are_one_coverage_and_each_region_has_its_own(shapes, random):
+    sides_m = [random.choice([60.0, 200.0]) for _ in shapes]
+    pieces = subdivide(shapes, cell_m=sides_m)
+    assert shapely.is_valid(pieces.geometries).all()
+    assert shapely.coverage_is_valid(pieces.geometries)
+    for index, side_m in enumerate(sides_m):
+        # A full cell with the slivers that joined it.
+        assert (area_m2(pieces.geometries[pieces.region == index]) < 3 * side_m**2).all()
+
+
+def test_a_coarse_region_beside_a_fine_one_is_cut_by_its_own_lattice_only():
+    west, east = metres([(0, 0), (1200, 0), (1200, 1200), (0, 1200)]), metres([(1200, 0), (1800, 0), (1200, 1200)])
+    pieces = subdivide([west, east], cell_m=[200.0, 50.0])
+    for index, (side_m, least, most) in enumerate([(200.0, 25, 49), (50.0, 100, 170)]):
+        mine = area_m2(pieces.geometries[pieces.region == index])
+        assert least <= np.isclose(mine, side_m**2, rtol=0.01).sum() <= len(mine) <= most
+
+
 @given(regions)
 def test_a_small_piece_has_no_neighbour_of_its_region_to_join(shapes):
     pieces = subdivide(shapes, cell_m=150.0)

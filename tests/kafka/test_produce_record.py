@@ -6,6 +6,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from agents.commands.produce import produce
 from agents.commands.record import record
 from sinks.playback import (
     LagLimit,
+    PlaybackError,
     newest_time_ms,
     produce_recording,
     shift_to,
@@ -28,6 +30,9 @@ from sinks.playback import (
     with_timestamps,
 )
 from sinks.recorder import TopicRecorder
+from streams.pack import load_pack
+from streams.platform_records import record_times
+from streams.platform_writer import PlatformWriter
 from streams.recording import BadLine, RecordedMessage, read_recording, write_recording
 
 AT_MS = 1_314_489_600_000  # 2011-08-28T00:00:00Z
@@ -351,3 +356,56 @@ def test_the_newest_record_becomes_now_and_one_broken_clock_moves_nothing():
     assert shift_to_now_ms(broken, now_ms) == now_ms - AT_MS - 4000
     assert shift_to_now_ms(broken[5:], now_ms) < 0
     assert shift_to_now_ms([], now_ms) == 0
+
+
+SAMPLE = load_pack(Path(__file__).resolve().parents[2] / "packs" / "sample")
+PLATFORMS = record_times(SAMPLE)
+
+
+def of_platforms(at_ms: int) -> list[RecordedMessage]:
+    """A gauge's array of two on its own topic, a camera's envelope by the header; camera and device have 20 digits."""
+    gauge, camera = PlatformWriter(SAMPLE, "tingwu"), PlatformWriter(SAMPLE, "tingshi")
+    alarms = [{"id": f"{n}", "time": at_ms + n * 1000, "device_id": "d", "alarm": "gas_leak"} for n in range(2)]
+    seen = {"id": "e", "time": at_ms, "camera_id": "c", "event_type": "crowd", "confidence": 0.5}
+    values = [gauge.write_batch(alarms), camera.write(seen) | {"serial": 99010000001320000001}]
+    gauges, cameras = (json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() for value in values)
+    return [
+        RecordedMessage(gauge.topic, gauges, timestamp_ms=at_ms),
+        RecordedMessage("video.events", cameras, timestamp_ms=at_ms, headers=[("platform", b"tingshi")]),
+    ]
+
+
+@given(st.integers(-(10**6), 10**6))
+def test_a_shift_moves_the_times_of_platforms_where_and_as_they_say_them(shift_s):
+    at_ms = 1_780_273_800_000
+    moved = list(shift_to(of_platforms(at_ms), shift_s * 1000, PLATFORMS))
+    assert moved == of_platforms(at_ms + shift_s * 1000)
+
+
+def test_without_a_timestamp_a_platforms_record_comes_at_its_own_newest_time():
+    records = [replace(record, timestamp_ms=None) for record in of_platforms(1_780_273_800_000)]
+    timed = with_timestamps(records, now_ms=1_790_000_000_000, platforms=PLATFORMS)
+    assert [record.timestamp_ms for record in timed] == [1_780_273_801_000, 1_780_273_800_000]
+    assert shift_to_now_ms(records, 1_790_000_000_000, PLATFORMS) == 1_790_000_000_000 - 1_780_273_801_000
+
+
+@pytest.mark.parametrize(
+    "value", [b"{broken", b"5", b"[[]]", b'{"head": []}', b'{"head": {"ts": "noon"}}', b"[" * 99_999]
+)
+def test_what_no_mapping_finds_a_time_in_is_left_byte_for_byte(value):
+    for topic in ("iot.readings.tingwu", "video.events.tingshi"):
+        (moved,) = shift_to([RecordedMessage(topic, value)], 1000, PLATFORMS)
+        assert moved.value == value
+
+
+def test_a_header_of_no_platform_of_the_pack_leaves_the_value_as_we_name_it():
+    record = RecordedMessage("iot.readings", b'{"time":5}', headers=[("platform", b"somebody")])
+    assert [moved.value for moved in shift_to([record], 1000, PLATFORMS)] == [b'{"time":1005}']
+
+
+def test_the_times_of_a_platform_are_not_guessed_without_a_pack():
+    for one in of_platforms(0):
+        with pytest.raises(PlaybackError, match="only a city pack tells where it says its times; name one"):
+            list(shift_to([one], 1000))
+    with pytest.raises(PlaybackError, match=r"\(iot.readings somebody\)"):
+        list(shift_to([RecordedMessage("iot.readings.somebody", b"{}")], 1000, PLATFORMS))

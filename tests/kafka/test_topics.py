@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -44,6 +46,12 @@ def test_the_table_has_every_public_topic_under_the_prefix():
     assert table["yq.reports"].partitions == 3
     assert {spec.partitions for name, spec in table.items() if name != "yq.reports"} == {6}
     assert [name for name, spec in table.items() if spec.cleanup_policy == "compact"] == ["yq.incidents"]
+
+
+def test_a_platforms_own_topic_is_made_like_that_of_its_source():
+    table = {spec.name: spec for spec in topic_table("yq.", partitions=6, platforms=["iot.readings.tingwu"])}
+    assert len(table) == 10
+    assert replace(table["yq.iot.readings.tingwu"], name="yq.iot.readings") == table["yq.iot.readings"]
 
 
 def test_what_a_source_may_send_fits_into_the_dead_letters_with_its_headers():
@@ -112,6 +120,18 @@ def test_create_makes_what_check_then_finds_right_and_a_second_create_makes_noth
         found = administration.found([topic_prefix + "incidents", topic_prefix + "reports"])
     assert found[topic_prefix + "incidents"].config["cleanup.policy"] == "compact"
     assert found[topic_prefix + "reports"].partitions == 3
+
+
+def test_with_a_city_the_topics_of_its_platforms_are_made_too(kafka, topic_prefix):
+    sample = str(Path(__file__).resolve().parents[2] / "packs" / "sample")
+    options = ["--brokers", kafka.bootstrap, "--prefix", topic_prefix, "--partitions", "1", "--shards", "1", "--json"]
+    assert run("create", *options).exit_code == 0
+    made = run("create", *options, "--city", sample)
+    assert json.loads(made.output)["created"] == [
+        f"{topic_prefix}iot.readings.tingwu",
+        f"{topic_prefix}video.events.tingshi",
+    ]
+    assert run("check", *options, "--city", sample).exit_code == 0
 
 
 def test_check_names_each_difference_and_its_remedy(kafka, topic_prefix):

@@ -121,13 +121,14 @@ def make_pack(
     *,
     city: str = CITY_TOML,
     catalogue: str = CATALOGUE_TOML,
+    places: str = "",
     size_deg: float = 0.05,
     middle: tuple[float, float] = (0.0, 0.0),
     devices: str | None = None,
 ) -> CityPack:
     """The pack of the small city; ``middle`` puts the square elsewhere on Earth (the devices stay).
 
-    ``devices`` are the lines of the registry, without its heading.
+    ``devices`` are the lines of the registry and ``places`` those of `places.csv`, without their headings.
     """
     heading, ours = DEVICES_CSV.split("\n", 1)
     if devices is None:
@@ -137,7 +138,7 @@ def make_pack(
         "grid.geojson": _grid(size_deg, middle),
         "catalogue.toml": catalogue,
         "devices.csv": f"{heading}\n{devices}",
-        "places.csv": "name,aliases,lon,lat,crs,accuracy_m,grid_code\n",
+        "places.csv": f"name,aliases,lon,lat,crs,accuracy_m,grid_code\n{places}",
     }
     return parse_pack({name: text.encode() for name, text in texts.items()})
 

@@ -130,7 +130,7 @@ class ContractCity:
         device = message.get("device_id") or message.get("camera_id")
         self.newest_mark_ms = max(self.newest_mark_ms, mark_ms)
         if device and time_ms >= self.newest_mark_ms - TOO_OLD_MS:
-            platform, first = self.copies.setdefault((source, device, category.code, time_ms), (key[1], key))
+            platform, first = self.copies.setdefault((source, device, category.code, time_ms // 1000), (key[1], key))
             if platform != key[1]:
                 key = first
         origin = (topic, partition, offset)

@@ -181,7 +181,7 @@ class Definition:
 
         horizon_ms = now - self.remember_ms
         remembered = self._remembered.get((category.group, row.key))
-        origin = (row.partition, row.offset, row.index)
+        origin = (row.source, row.partition, row.offset, row.index)
         if remembered is not None and remembered.newest_ms >= horizon_ms:
             applied_ms = remembered.origins.get(origin)
             if applied_ms is not None and (applied_ms >= horizon_ms or origin == next(iter(remembered.origins))):

@@ -350,6 +350,7 @@ ON_THE_RADIUS = step_e7(1, 4000, 0)
         pytest.param(row(1, key=1, offset=2), "repeat", id="the same id at another offset"),
         pytest.param(row(1, key=1, offset=1, index=1), "repeat", id="the same id in another element"),
         pytest.param(row(1, key=1, offset=1, partition=1), "repeat", id="the same id in another partition"),
+        pytest.param(row(1, key=1, offset=1, source=3), "repeat", id="the same id in another topic"),
         pytest.param(row(1, key=1, offset=0), "repeat", id="the same id at an earlier offset never applied"),
         pytest.param(row(1, key=1, offset=1), "redelivered", id="the same origin"),
         pytest.param(row(7200, key=1, offset=2), "repeat", id="the same id, just remembered"),

@@ -189,7 +189,7 @@ def test_every_entry_arrives_as_written():
     )
     assert pack.related == (Related("90001", "06010", 0.25),)
     assert pack.holidays == {date(2026, 10, 1): "holiday", date(2026, 10, 10): "workday"}
-    assert pack.places == (
+    assert tuple(pack.places) == (
         Place("人民广场", ("广场", "市民广场"), 113.5, 37.5, 80.0, "140302001"),
         Place("老火车站", (), 113.6, 37.6, 100.0, None),
     )
@@ -237,7 +237,7 @@ def test_a_label_belongs_to_its_source_and_a_code_to_all():
 
 def test_optional_files_may_be_missing():
     pack = parse_pack(pack_files(devices=None, places=None, holidays=None))
-    assert (pack.devices, pack.places, pack.holidays) == ({}, (), {})
+    assert (pack.devices, len(pack.places), pack.holidays) == ({}, 0, {})
 
 
 def test_the_version_is_that_of_the_content():

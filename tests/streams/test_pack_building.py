@@ -209,6 +209,33 @@ def test_names_that_find_no_room_are_told():
     assert "room for 1 of 2 official names" in pack.notes[0]
 
 
+def test_a_boundary_with_more_official_communities_than_cells_is_a_town_with_smaller_ones():
+    """Its neighbour has room for its one community and keeps the large cells; without town_cell_m so does the town."""
+    names = read_official_names("n.csv", OFFICIAL.encode())
+    features = [
+        boundary((0, 0, 900, 600), adcode="140302", name="城区"),
+        boundary((900, 0, 2900, 1600), adcode="140303", name="矿区"),
+    ]
+    pack = built(*features, cell_m=500.0, town_cell_m=100.0, names=names)
+    assert pack.notes == ("140302 城区: 3 official communities on 0.5 km²: a town, cells of 100 m",)
+    assert set(named(pack, "community").values()) == {"油娄沟社区居委会", "窑坡社区居委会", "某村", "别处"}
+    per_county = Counter(code[:6] for code in codes(pack, "grid"))
+    assert per_county["140302"] >= 40
+    assert per_county["140303"] <= 25
+    plain = built(*features, cell_m=500.0, names=names)
+    assert Counter(code[:6] for code in codes(plain, "grid"))["140302"] <= 6
+    assert built(*features, cell_m=500.0, town_cell_m=700.0, names=names).files == plain.files
+
+
+def test_communities_with_a_boundary_of_their_own_make_no_town():
+    """The street's one other community has half a square kilometre: no town; alone it would have three on that."""
+    names = read_official_names("n.csv", OFFICIAL.encode())
+    street = boundary((0, 0, 800, 600), code="140302001", name="上站街道")
+    community = boundary((0, 0, 400, 600), code="140302001001", name="油娄沟")
+    assert built(street, community, cell_m=500.0, town_cell_m=100.0, names=names).notes == ()
+    assert built(street, cell_m=500.0, town_cell_m=100.0, names=names).notes != ()
+
+
 def test_a_boundary_under_others_is_told():
     pack = built(COUNTY, boundary((100, 100, 900, 900), adcode="140311", name="郊区"))
     assert pack.notes == ("140311 郊区: others cover it entirely; it gets no cell",)

@@ -20,6 +20,7 @@ from streams.dead_letters import DeadLetter
 from streams.intake import Intake, SourceRecord
 from streams.messages import (
     MESSAGE_OF_SOURCE,
+    SOURCES,
     TOPIC_OF_SOURCE,
     Action,
     Assignment,
@@ -28,6 +29,7 @@ from streams.messages import (
     Reason,
     RunnerUp,
     Why,
+    platform_topic,
 )
 from streams.pack import load_pack
 from streams.schemas import READ_MESSAGES, SENT_MESSAGES
@@ -290,11 +292,16 @@ def test_every_topic_is_a_channel_with_its_partitions_and_policy():
     prefix = ASYNCAPI["components"]["parameters"]["prefix"]["default"]
     channels = {channel["address"].replace("{prefix}", prefix): channel for channel in ASYNCAPI["channels"].values()}
     assert prefix == DEFAULT_PREFIX
-    assert set(channels) == set(specs)
+    of_platforms = {
+        prefix + platform_topic(source, "{platform}"): prefix + TOPIC_OF_SOURCE[source] for source in SOURCES
+    }
+    assert set(channels) == {*specs, *of_platforms}
     for name, channel in channels.items():
+        spec = specs[of_platforms.get(name, name)]
         binding = channel["bindings"]["kafka"]
-        assert binding["partitions"] == specs[name].partitions
-        assert binding["topicConfiguration"]["cleanup.policy"] == [specs[name].cleanup_policy]
+        assert binding["partitions"] == spec.partitions
+        assert binding["topicConfiguration"]["cleanup.policy"] == [spec.cleanup_policy]
+        assert set(channel["parameters"]) == {"prefix", *(["platform"] if name in of_platforms else [])}
 
 
 def test_every_reference_leads_somewhere():
@@ -311,12 +318,20 @@ def test_the_service_receives_what_sources_send_and_sends_the_rest():
         actions.setdefault(ASYNCAPI["channels"][channel]["title"], set()).add(operation["action"])
         for message in operation["messages"]:
             assert message["$ref"].startswith(f"#/channels/{channel}/messages/")
-    received = {*TOPIC_OF_SOURCE.values(), "dispatch.feedback"}
+    received = {*TOPIC_OF_SOURCE.values(), "dispatch.feedback", *(platform_topic(s, "{platform}") for s in SOURCES)}
     assert actions == {
         **{topic: {"receive"} for topic in received},
         "reports": {"receive", "send"},
         **{topic: {"send"} for topic in ("incidents", "assignments", "dead-letters")},
     }
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_header_that_chooses_a_platforms_mapping_is_promised(source):
+    headers = resolved(ASYNCAPI["components"]["messages"][source]["headers"]["$ref"], ASYNCAPI)
+    for platform in ({}, {"platform": "tingwu"}, {"platform": "tingwu", "traceparent": "00-1"}):
+        assert is_valid(platform, headers, ASYNCAPI)
+    assert not is_valid({"platform": "x" * 65}, headers, ASYNCAPI)
 
 
 @pytest.mark.parametrize("name", [*TOPIC_OF_SOURCE, "feedback"])
