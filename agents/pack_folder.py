@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streams.intake import IntakePack
 from streams.pack import CityPack, Fault, PackError, parse_pack, read_pack_files
-from streams.pack_check import PACK_FILES
+from streams.pack_check import PACK_FILES, pack_version
 
 _Stamp = tuple[tuple[str, int, int], ...]
 
@@ -18,14 +18,19 @@ class PackFolder:
     ----------
     changed : IntakePack or None
         A changed pack that is sound and waits to be taken.
+    is_sound : bool
+        Whether what was last read could be used.
     """
 
     def __init__(self, folder: Path, pack: CityPack) -> None:
         self._folder = folder
         self._city = pack.code
         self._version = pack.version
-        self._settled = self._seen = self._stamp()
+        # Nothing was looked at yet: what changed since the pack was read is found like any later change.
+        self._settled: _Stamp | None = None
+        self._seen: _Stamp | None = None
         self.changed: IntakePack | None = None
+        self.is_sound = True
 
     def look(self) -> None:
         """Look once; reads the files only if one was written since, and is not still being written.
@@ -37,12 +42,27 @@ class PackFolder:
         is_settled, self._seen = stamp == self._seen, stamp
         if not is_settled or stamp == self._settled:
             return
-        self._settled = stamp
-        pack = parse_pack(read_pack_files(self._folder))
-        if pack.code != self._city:
-            detail = f"code = {pack.code!r} is another city's; this worker is of {self._city!r}"
-            raise PackError([Fault("city.toml", None, detail)])
-        self.changed = IntakePack(pack) if pack.version != self._version else None
+        self._settled, self.changed = stamp, None
+        try:
+            self._read(stamp)
+        except PackError:
+            self.is_sound = False
+            raise
+
+    def _read(self, stamp: _Stamp) -> None:
+        try:
+            files = read_pack_files(self._folder)
+        except OSError as error:
+            raise PackError([Fault(str(self._folder), None, f"cannot be read: {error.strerror}")]) from error
+        if self._stamp() != stamp:
+            return  # written to meanwhile, so half of it may be the former pack's
+        if pack_version(files) != self._version:
+            pack = parse_pack(files)
+            if pack.code != self._city:
+                detail = f"code = {pack.code!r} is another city's; this worker is of {self._city!r}"
+                raise PackError([Fault("city.toml", None, detail)])
+            self.changed = IntakePack(pack)
+        self.is_sound = True
 
     def take(self) -> IntakePack:
         """The changed pack, which is the one in use from now on."""
@@ -56,7 +76,7 @@ class PackFolder:
         for name in PACK_FILES:
             try:
                 found = (self._folder / name).stat()
-            except FileNotFoundError:
+            except OSError:  # why it is not there, reading it tells
                 continue
             stamps.append((name, found.st_mtime_ns, found.st_size))
         return tuple(stamps)

@@ -94,6 +94,11 @@ class IntakeStage:
         self._router = Router(self._intake.terms, self._shards)
         self._metrics.pack_info.labels(self.pack_version).set(1)
 
+    def forget(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """Source partitions, by topic without prefix, that another worker may have had in the meantime."""
+        for topic, partition in partitions:
+            self._intake.forget(topic, partition)
+
     def take(self, topic: str, partition: int, records: Sequence[Record]) -> Delivery:
         """One batch of a source partition; ``topic`` is without prefix.  What comes of it is on its way."""
         with self._metrics.timed("intake", len(records)):

@@ -160,6 +160,7 @@ class Worker:
             for tp in sources_assigned:
                 self._processed.setdefault(tp, -1)
             async with self._intake_turn:
+                self.intake.forget([(tp.topic.removeprefix(prefix), tp.partition) for tp in sources_assigned])
                 marks = [self._mark(tp, drained=False) for tp in sorted(sources_assigned)]
                 if marks:
                     await self._or_crash(self.intake.tick, marks)
@@ -258,16 +259,16 @@ class Worker:
             self._pack_folder.look()
         except PackError as error:
             self.metrics.pack_reloads.labels("failed").inc()
-            self.metrics.pack_reload_failed.set(1)
             fields = {"event": "pack_refused", "pack_version": self.intake.pack_version}
             log.error("the changed pack is not taken up, the former one stays in use: %s", error, extra=fields)
+        # Also when the folder is mended to just what is in use, so that there is nothing to take up.
+        self.metrics.pack_reload_failed.set(not self._pack_folder.is_sound)
 
     def _take_up_pack(self) -> None:
         made = self._pack_folder.take()
         former = self.intake.pack_version
         self.intake.use(made)
         self.metrics.pack_reloads.labels("ok").inc()
-        self.metrics.pack_reload_failed.set(0)
         fields = {"event": "pack_changed", "pack_version": made.pack.version, "former_pack_version": former}
         log.info("the pack changed", extra=fields)
         unread = {self.settings.prefix + topic for topic in self.intake.topics} - self._subscribed

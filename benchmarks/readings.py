@@ -155,7 +155,7 @@ def ours(work: Workload, device: list[str], metric: list[str]) -> Reports:
     for rows in passing(work, device, metric):
         values, times_ms = work.value[rows].tolist(), work.time_ms[rows].tolist()
         for row, value, time_ms in zip(rows.tolist(), values, times_ms, strict=True):
-            rule = states.judge(device[row], metric[row], value, time_ms, of_metric[metric[row]])
+            rule = states.judge(device[row], metric[row], value, time_ms, time_ms, of_metric[metric[row]])
             if rule >= 0:
                 found.append((row, rule))
     return found

@@ -1,17 +1,18 @@
 """The dedupe core: which incident a report speaks of, and how far its handling has come.
 
 A sequential, deterministic fold over columns.  Near is an incident of the report's category group that lies within
-``radius_m`` of the incident's category plus the report's capped accuracy.  Of those near, in this order:
+``radius_m`` of the incident's category plus the report's capped accuracy.  The nearest of those is meant that
 
-1. one whose window (``last_report_at`` ± ``window_s``) covers the event time, and that has not ended before it, is
-   joined;
-2. one that ended (closed or rejected) at most ``reopen_s`` before the event time is reopened;
-3. of one that ended earlier, or never ended and whose window did at most ``reopen_s`` before, the new incident that
-   the report founds is a recurrence; otherwise it founds one all the same.
+1. it joins: the window (``last_report_at`` ± ``window_s``) covers the event time, or it has ended (closed or rejected),
+   but not before the event time;
+2. or reopens: it ended at most ``reopen_s`` before the event time.
 
-Of several the nearest, then the smaller (``opened_at``, id).  An incident that has recurred is taken up by 1 alone:
-its successor stands for the place.  Distances are whole centimetres from the founding position, so ties are exact and
-the same on every machine.  Feedback moves an incident's status, in the order of the log.
+Where there is none, the report founds an incident; that is the recurrence of the nearest one that ended earlier, or
+never ended and whose window did at most ``reopen_s`` before.
+
+Of those equally near the smaller (``opened_at``, id).  An incident that has recurred is joined in its window alone:
+after that its successor stands for the place.  Distances are whole centimetres from the founding position, so ties are
+exact and the same on every machine.  Feedback moves an incident's status, in the order of the log.
 
 The state is four arrays: the incidents; open-addressing tables from (group, square of the plane) to incidents, from a
 report's key to where it went, and from an incident's key to the incident.
@@ -27,7 +28,17 @@ import numpy as np
 import numpy.typing as npt
 
 from geo.plane import metres_per_degree
-from streams.feedback import APPLIED, CLOSED, COLUMNS, ILLEGAL_TRANSITION, OPEN, REPEATED, TRANSITION, UNKNOWN_INCIDENT
+from streams.feedback import (
+    APPLIED,
+    CLOSED,
+    COLUMNS,
+    ILLEGAL_TRANSITION,
+    OPEN,
+    REPEATED,
+    STATUSES,
+    TRANSITION,
+    UNKNOWN_INCIDENT,
+)
 from streams.feedback import REDELIVERED as FEEDBACK_REDELIVERED
 from streams.messages import SOURCES, Outcome
 from streams.reports import NO_POSITION, LocatedReports
@@ -202,8 +213,8 @@ class Dedupe:
         self._compiled: tuple[int, float, float] | None = None
         self.incidents = np.zeros(1024, INCIDENT)
         self.batch = 0
-        # How many incidents, squares, keys and ids are used; and told, of one batch.
-        self._used = np.zeros(5, np.int64)
+        # How many incidents, squares, keys and ids are used; and told, of one batch; and incidents by status.
+        self._used = np.zeros(_STATUSES + len(STATUSES), np.int64)
         self._squares = np.zeros(4096, _SQUARE)
         self._squares["incident"] = -1
         self._keys = np.zeros(4096, _KEY)
@@ -220,6 +231,12 @@ class Dedupe:
     def count(self) -> int:
         """How many incidents were ever founded here."""
         return int(self._used[_INCIDENTS])
+
+    @property
+    def by_status(self) -> list[int]:
+        """How many incidents stand at each of `streams.feedback.STATUSES`."""
+        counts: list[int] = self._used[_STATUSES:].tolist()
+        return counts
 
     @property
     def watermark_ms(self) -> int | None:
@@ -245,7 +262,7 @@ class Dedupe:
         # The kernel does not look twice, and reads out of bounds without a word.
         if count and not 0 <= reports.category.min() <= reports.category.max() < len(self.rules.of_category):
             raise ValueError("a report of a category that these terms do not have")
-        self._reserve(count + len(feedback))
+        self._reserve(count + 2 * len(feedback))  # feedback takes up to two keys
         self.batch += 1
         lat_deg = np.where(reports.lat_e7 == NO_POSITION, 0, reports.lat_e7) * 1e-7
         scale = np.rint(np.array(metres_per_degree(lat_deg)) * 1e-5 * (1 << _SCALE_BITS)).astype(np.int64)
@@ -334,6 +351,8 @@ class Dedupe:
         assert (incidents["opened_ms"] <= incidents["last_ms"]).all(), "none was opened after its last report"
         ended = incidents["status"] >= CLOSED
         assert ((incidents["ended_ms"] != NEVER) == ended).all(), "those closed or rejected have an end, no other"
+        by_status = np.bincount(incidents["status"], minlength=len(STATUSES)).tolist()
+        assert by_status == self.by_status, "incidents are counted by status"
         past = incidents["recurrence_of"]
         assert (past < np.arange(len(past))).all(), "what recurs was there before"
         assert incidents["superseded"][past[past >= 0]].all(), "what has recurred is superseded"
@@ -418,7 +437,7 @@ class Dedupe:
         return marks[inverse], numbers[inverse]
 
 
-_INCIDENTS, _SQUARES, _KEYS, _IDS, _TOLD = range(5)
+_INCIDENTS, _SQUARES, _KEYS, _IDS, _TOLD, _STATUSES = range(6)
 
 
 def _keys_with(kept: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:
@@ -515,11 +534,29 @@ def _salted(hi: Any, group: Any) -> Any:
 
 
 @_jit
+def _at_origin(hi: Any, lo: Any, partition: Any, offset: Any, index: Any) -> Any:
+    """The key of what has that key and came from there."""
+    salt = np.uint64(0x9E3779B97F4A7C15)
+    place = (np.uint64(partition) << np.uint64(32)) ^ np.uint64(index)
+    return hi ^ _mixed(np.uint64(offset) + salt), lo ^ _mixed(place + salt)
+
+
+@_jit
 def _apply_feedback(
     one: Any, at: Any, batch: Any, now: Any, remember_ms: Any, reach_lon: Any, reach_lat: Any, used: Any,
     incidents: Any, squares: Any, keys: Any, ids: Any, snapshots: Any, snapshot_at: Any, snapshot_incident: Any,
 ) -> None:  # fmt: skip
     one.incident = -1
+    # Known by its origin too: what was refused must stay so when the log delivers it again, be it legal by then.
+    horizon = max(now, one.ingested_ms) - remember_ms
+    hi, lo = _at_origin(one.id_hi, one.id_lo, one.partition, one.offset, one.index)
+    key = _find_key(keys, hi, lo)
+    if keys[key].used == 1 and keys[key].ingested_ms >= horizon:
+        one.result = FEEDBACK_REDELIVERED
+        return
+    if keys[key].used == 0:
+        used[_KEYS] += 1
+    _write_key(keys, key, hi, lo, -1, one.ingested_ms, one.partition, one.offset, one.index)
     if one.group < 0:
         one.result = UNKNOWN_INCIDENT
         return
@@ -530,24 +567,20 @@ def _apply_feedback(
     number = np.int64(ids[found].incident)
     one.incident = number
     one.status = incidents[number].status
-    hi = _salted(one.id_hi, one.group)
-    key = _find_key(keys, hi, one.id_lo)
-    if keys[key].used == 1 and keys[key].ingested_ms >= now - remember_ms:
-        is_same = (
-            keys[key].first_partition == one.partition
-            and keys[key].first_offset == one.offset
-            and keys[key].first_index == one.index
-        )
-        one.result = FEEDBACK_REDELIVERED if is_same else REPEATED
+    key = _find_key(keys, one.id_hi, one.id_lo)
+    if keys[key].used == 1 and keys[key].ingested_ms >= horizon:
+        one.result = REPEATED
         return
     status = TRANSITION[one.status, one.action]
     if status < 0:
         one.result = ILLEGAL_TRANSITION
         return
     one.result = APPLIED
+    used[_STATUSES + incidents[number].status] -= 1
+    used[_STATUSES + status] += 1
     if keys[key].used == 0:
         used[_KEYS] += 1
-    _write_key(keys, key, hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
+    _write_key(keys, key, one.id_hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
     incidents[number].status = status
     incidents[number].ended_ms = one.time_ms if status >= CLOSED else NEVER
     incidents[number].version += 1
@@ -684,20 +717,16 @@ def _decide(
             ):
                 outcome[i] = REDELIVERED
                 continue
-            place = (np.uint64(partition[i]) << np.uint64(32)) ^ np.uint64(index[i])
-            origin_hi = hi ^ _mixed(np.uint64(offset[i]) + np.uint64(0x9E3779B97F4A7C15))
-            origin_lo = key_lo[i] ^ _mixed(place + np.uint64(0x9E3779B97F4A7C15))
+            origin_hi, origin_lo = _at_origin(hi, key_lo[i], partition[i], offset[i], index[i])
             origin_at = _find_key(keys, origin_hi, origin_lo)
             if keys[origin_at].used == 1 and keys[origin_at].ingested_ms >= now - remember_ms:
                 outcome[i] = REDELIVERED
                 continue
             if keys[origin_at].used == 0:
                 used[_KEYS] += 1
-            keys[origin_at].used = 1
-            keys[origin_at].hi = origin_hi
-            keys[origin_at].lo = origin_lo
-            keys[origin_at].incident = keys[at].incident
-            keys[origin_at].ingested_ms = ingested[i]
+            _write_key(
+                keys, origin_at, origin_hi, origin_lo, keys[at].incident, ingested[i], partition[i], offset[i], index[i]
+            )
             # From its last coming on, so that whoever remembers a further origin remembers the report.
             keys[at].ingested_ms = max(keys[at].ingested_ms, ingested[i])
             outcome[i] = REPEAT
@@ -772,6 +801,8 @@ def _decide(
             if best_how == AFTER_ITS_END:
                 outcome[i] = REOPENED
                 is_told = True
+                used[_STATUSES + incidents[best].status] -= 1
+                used[_STATUSES + OPEN] += 1
                 incidents[best].status = OPEN
                 incidents[best].ended_ms = NEVER
         else:
@@ -779,6 +810,7 @@ def _decide(
             past = best
             best = used[_INCIDENTS]
             used[_INCIDENTS] += 1
+            used[_STATUSES + OPEN] += 1
             # The same report after its id was forgotten founds another incident, which needs an id of its own.
             lo = key_lo[i]
             id_at = _find_key(ids, hi, lo)
@@ -836,27 +868,25 @@ def _how(incident: Any, rule: Any, time: Any, held_from: Any) -> Any:
     """How a report of that event time, near the incident, comes together with it; `FOUNDED` if not at all."""
     window_end = incident.last_ms + rule.window_ms
     has_ended = incident.ended_ms != NEVER
-    if (
-        incident.last_ms - rule.window_ms <= time <= window_end
-        and window_end >= held_from
-        and (not has_ended or time <= incident.ended_ms)
-    ):
-        return BEFORE_ITS_END if has_ended else IN_WINDOW
-    if incident.superseded:
-        return FOUNDED
-    if has_ended:
+    if has_ended and time > incident.ended_ms:
         until = incident.ended_ms + rule.reopen_ms
-        if time <= incident.ended_ms or until + RECURRENCE_MS < max(time, held_from):
+        if incident.superseded or until + RECURRENCE_MS < max(time, held_from):
             return FOUNDED
         return AFTER_ITS_END if time <= until else RECURRENCE
+    # What has ended is held to its end, if that comes after its window's, unless its successor stands for it then.
+    held_until = max(window_end, incident.ended_ms) if not incident.superseded else window_end
+    if incident.last_ms - rule.window_ms <= time <= held_until and held_until >= held_from:
+        return BEFORE_ITS_END if has_ended else IN_WINDOW
     until = window_end + rule.reopen_ms
-    return RECURRENCE if window_end < time <= until and until >= held_from else FOUNDED
+    if has_ended or incident.superseded or not window_end < time <= until or until < held_from:
+        return FOUNDED
+    return RECURRENCE
 
 
 @_jit
 def _comes_before(incidents: Any, how: Any, cm2: Any, one: Any, other_how: Any, other_cm2: Any, other: Any) -> Any:
-    """To be joined before to be reopened before to recur; then nearest first, then the smaller (opened_at, id)."""
-    if max(how, BEFORE_ITS_END) != max(other_how, BEFORE_ITS_END):
+    """To be joined or reopened before to recur; then nearest first, then the smaller (opened_at, id)."""
+    if max(how, AFTER_ITS_END) != max(other_how, AFTER_ITS_END):
         return how < other_how
     if cm2 != other_cm2:
         return cm2 < other_cm2

@@ -54,7 +54,8 @@ _Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_CREDIBLE_JUMP_MS = 366 * 86_400_000
+_CREDIBLE_LEAP_MS = 366 * 86_400_000
+_CREDIBLE_IN_A_ROW = 100
 _MAX_TEXT = 500
 """Characters of address and of text that travel on; a longer one is cut."""
 _MAX_SHOWN = 64
@@ -142,6 +143,10 @@ class IntakePack:
             places.accuracy_m,
             places.grid_codes,
         )
+        devices = list(pack.devices.values())
+        at = pack.grid.locate(np.array([one.lon for one in devices]), np.array([one.lat for one in devices]))
+        self.inside = frozenset(devices[number].id for number in np.flatnonzero(at >= 0).tolist())
+        """The devices of the registry that stand within the city."""
         self.mapped: dict[tuple[str, str], _Decoder | EnvelopeReader] = {
             (TOPIC_OF_SOURCE[mapping.source], name): (PlatformReader if mapping.elements is None else EnvelopeReader)(
                 mapping, pack.timezone, self.terms.reading_rules.unit_of_metric
@@ -160,7 +165,7 @@ class Intake:
     def __init__(self, pack: CityPack, key: bytes, limits: IntakeLimits | None = None, *, one_clock: bool = False):
         self.limits = limits or IntakeLimits()
         self.marks: dict[tuple[str, int], int] = {}
-        self._doubted_ms: dict[tuple[str, int], int] = {}
+        self._doubted: dict[tuple[str, int], tuple[int, int]] = {}
         self._one_clock = one_clock
         self._hasher = CallerHasher(key)
         self._readings = ReadingFilter(ReadingRules({}, {}), future_s=self.limits.future_s)
@@ -176,9 +181,16 @@ class Intake:
         """Go on with another version of the city's pack.  What was last heard of each partition stays."""
         self.pack, self.terms = made.pack, made.terms
         self._sources, self._gazetteer, self._mapped = made.sources, made.gazetteer, made.mapped
+        self._inside = made.inside
         self._readings.rules = made.terms.reading_rules
         # Where a device was found to be within the city last time, so that it need not be asked each time.
         self._found_at: dict[str, tuple[float | None, float | None, str | None]] = {}
+
+    def forget(self, topic: str, partition: int) -> None:
+        """A partition came from another worker, who may have passed on readings that were never seen here."""
+        number = self._partition_numbers.get((topic, partition))
+        if number is not None:
+            self._readings.forget(number)
 
     @property
     def topics(self) -> list[str]:
@@ -216,9 +228,12 @@ class Intake:
             value = self._exact_bytes(number, index, records[number].value, read.raws)
             refused.append((number, index, value, refusal))
         refused.sort(key=lambda item: item[:2])
-        by_source: dict[str, int] = {}
+        by_topic: dict[str, int] = {}
         for record, count in zip(records, elements_of, strict=True):
-            source = source_of(record.topic) or record.topic
+            by_topic[record.topic] = by_topic.get(record.topic, 0) + count
+        by_source: dict[str, int] = {}
+        for topic, count in by_topic.items():
+            source = source_of(topic) or topic
             by_source[source] = by_source.get(source, 0) + count
         return IntakeBatch(
             reports,
@@ -244,7 +259,7 @@ class Intake:
         value = record.value
         decoder = self._decoder_of(record)
         has_envelope = isinstance(decoder, EnvelopeReader)
-        is_array = value.lstrip(b" \t\r\n")[:1] == b"["
+        is_array = _is_array(value)
         limit = self.limits.max_value_bytes if is_array or has_envelope else self.limits.max_message_bytes
         if len(value) > limit:
             refusal = Refusal(Reason.TOO_LARGE, None, f"{len(value):,} bytes, at most {limit:,}")
@@ -257,7 +272,7 @@ class Intake:
                 return 1
             return self._decode_elements(number, envelope.elements, envelope, read)
         if not is_array:
-            self._decode_one(number, 0, value, decoder, read)
+            _decode_one(number, 0, value, decoder, read)
             return 1
         if len(value) <= self.limits.max_message_bytes:
             decoded = decoder.many(value)
@@ -276,15 +291,6 @@ class Intake:
         if mapped is None:
             raise ValueError(f"{topic} is not a source topic; known: {', '.join(self.topics)}")
         return mapped
-
-    @staticmethod
-    def _decode_one(number: int, index: int, value: bytes, decoder: _Decoder | Envelope, read: _Batch) -> None:
-        message = decoder.read(value)
-        if isinstance(message, Refusal):
-            read.refused.append((number, index, value, message))
-        else:
-            read.messages.append(message)
-            read.places.append((number, index))
 
     def _decode_each(self, number: int, value: bytes, decoder: _Decoder, read: _Batch) -> int:
         """An array whose elements must be told apart: only the bad ones are refused, each with its exact bytes."""
@@ -311,7 +317,7 @@ class Intake:
                 detail = f"{len(raw):,} bytes, at most {self.limits.max_message_bytes:,}"
                 read.refused.append((number, index, raw, Refusal(Reason.TOO_LARGE, None, detail)))
                 continue
-            self._decode_one(number, index, raw, decoder, read)
+            _decode_one(number, index, raw, decoder, read)
         return len(elements)
 
     def _exact_bytes(
@@ -319,7 +325,7 @@ class Intake:
     ) -> bytes:
         """The bytes of one element as they came; an array that decoded at once is split only now."""
         if number not in raws:
-            if value.lstrip(b" \t\r\n")[:1] != b"[":
+            if not _is_array(value):
                 return value
             raws[number] = self._raw_list.decode(value)
         return bytes(raws[number][index])
@@ -330,10 +336,10 @@ class Intake:
         self, records: Sequence[SourceRecord], places: Sequence[tuple[int, int]], times_ms: Sequence[int]
     ) -> tuple[list[int], list[int]]:
         """Ingestion time and source-partition mark of each record, advancing the marks."""
-        newest_time: dict[int, int] = {}
+        own_times: dict[int, list[int]] = {}
         if any(record.timestamp_ms is None for record in records):
             for (number, _), time_ms in zip(places, times_ms, strict=True):
-                newest_time[number] = max(newest_time.get(number, time_ms), time_ms)
+                own_times.setdefault(number, []).append(time_ms)
         ingested: list[int] = []
         marks: list[int] = []
         for number, record in enumerate(records):
@@ -343,9 +349,8 @@ class Intake:
             at_ms = record.timestamp_ms
             if at_ms is not None:
                 mark = at_ms if mark is None else max(mark, at_ms)
-            elif number in newest_time:
-                at_ms = newest_time[number]
-                mark = self._mark_by_own_time(clock, mark, at_ms)
+            elif number in own_times:
+                at_ms, mark = self._heard_at_own_time(clock, mark, own_times[number])
             else:
                 # A value without any readable time is taken to have come when its stream was last heard.
                 at_ms = mark or 0
@@ -355,19 +360,24 @@ class Intake:
             marks.append(mark or 0)
         return ingested, marks
 
-    def _mark_by_own_time(self, clock: tuple[str, int], mark: int | None, own_ms: int) -> int:
-        """The mark after a record that came, for want of a timestamp, at its own time.
+    def _heard_at_own_time(self, clock: tuple[str, int], mark: int | None, times_ms: Sequence[int]) -> tuple[int, int]:
+        """Ingestion time and mark of a record that came, for want of a timestamp, at the newest of its own times.
 
-        One line of the year 2099 must not make all that follows late: a jump of more than a year is believed only when
-        the next such record is there too.
+        One clock of the year 2099 must neither make all that follows late, nor the rest of its array too old: a leap of
+        more than a year is believed only when a hundred such records in a row have made it.
         """
-        doubted_ms = self._doubted_ms.pop(clock, None)
-        if mark is None or own_ms <= mark + _CREDIBLE_JUMP_MS:
-            return own_ms if mark is None else max(mark, own_ms)
-        if doubted_ms is not None and abs(own_ms - doubted_ms) <= _CREDIBLE_JUMP_MS:
-            return own_ms
-        self._doubted_ms[clock] = own_ms
-        return mark
+        doubted_ms, in_a_row = self._doubted.pop(clock, (0, 0))
+        credible = times_ms if mark is None else [time for time in times_ms if time <= mark + _CREDIBLE_LEAP_MS]
+        if credible:
+            own_ms = max(credible)
+            return own_ms, own_ms if mark is None else max(mark, own_ms)
+        assert mark is not None
+        own_ms = max(times_ms)
+        in_a_row = in_a_row + 1 if in_a_row and abs(own_ms - doubted_ms) <= _CREDIBLE_LEAP_MS else 1
+        if in_a_row == _CREDIBLE_IN_A_ROW:
+            return own_ms, own_ms
+        self._doubted[clock] = own_ms, in_a_row
+        return own_ms, mark
 
     # ------------------------------------------------------------------------------------------------- locate
 
@@ -412,15 +422,22 @@ class Intake:
             return False
         at = (message.lon, message.lat, message.crs)
         if at == (None, None, None):
-            return message.device_id in self.pack.devices
+            return message.device_id in self._inside
         return self._found_at.get(message.device_id) == at
 
     def _that_change_something(self, rows: list[int], time_ms: _Ints, mark_ms: _Ints, read: _Batch) -> set[int]:
         """The readings that the rules must judge; those that no rule can judge are refused."""
+        if not rows:
+            return set()
         messages: list[Any] = [read.messages[row] for row in rows]
         metrics = [message.metric for message in messages]
         values = np.array([message.value for message in messages], np.float64)
         refused = self.terms.reading_rules.refusals(metrics, [message.unit for message in messages], values)
+        # Without a timestamp it came at its own time, but a clock gone astray must not make all that follows stale.
+        ahead_ms = time_ms[rows] - mark_ms[rows]
+        for at in np.flatnonzero(ahead_ms > self.limits.future_s * 1000).tolist():
+            detail = f"{ahead_ms[at] / 1000:,.0f} s after its stream was last heard, at most {self.limits.future_s:,}"
+            refused[at] = Refusal(Reason.FUTURE_TIME, "time", detail)
         read.refusals.update((rows[at], refusal) for at, refusal in refused.items())
         keep = [at for at in range(len(rows)) if at not in refused]
         kept = [rows[at] for at in keep]
@@ -455,7 +472,8 @@ class Intake:
             platform = message.platform or ""
             name = f"{SOURCES[one.source]}\0{len(platform)}\0{platform}\0{message.id}"
             digests.append(hashlib.blake2b(name.encode(), digest_size=16).digest())
-        columns: dict[str, Any] = {name: [one[at] for one in reads] for at, name in enumerate(_Read._fields)}
+        fields = zip(*reads, strict=True) if reads else ((),) * len(_Read._fields)
+        columns: dict[str, Any] = dict(zip(_Read._fields, fields, strict=True))
         columns["report_id"] = [message.id for message in messages]
         columns["platform"] = [message.platform or "" for message in messages]
         keys = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
@@ -502,7 +520,9 @@ class Intake:
         columns["cell"] = cell
         columns["time_ms"] = time_ms[np.asarray(rows, np.int64)]
         origins = [read.places[row] for row in rows]
-        columns["topic"] = [self.terms.topic(read.records[number].topic) for number, _ in origins]
+        topics = [read.records[number].topic for number, _ in origins]
+        numbers = {topic: self.terms.topic(topic) for topic in dict.fromkeys(topics)}
+        columns["topic"] = [numbers[topic] for topic in topics]
         columns["partition"] = [read.records[number].partition for number, _ in origins]
         columns["offset"] = [read.records[number].offset for number, _ in origins]
         columns["index"] = [index for _, index in origins]
@@ -741,6 +761,15 @@ class _Decoder(Protocol):
         ...
 
 
+def _decode_one(number: int, index: int, value: bytes, decoder: _Decoder | Envelope, read: _Batch) -> None:
+    message = decoder.read(value)
+    if isinstance(message, Refusal):
+        read.refused.append((number, index, value, message))
+    else:
+        read.messages.append(message)
+        read.places.append((number, index))
+
+
 class _NativeDecoder:
     """Reads messages that name their fields as we do."""
 
@@ -786,6 +815,10 @@ _READERS: dict[type[SourceMessage], Callable[[Intake, Any], _Read | Refusal]] = 
     HotlineMessage: Intake._read_hotline,
     PatrolMessage: Intake._read_patrol,
 }
+
+
+def _is_array(value: bytes) -> bool:
+    return value[:1] != b"{" and value.lstrip(b" \t\r\n")[:1] == b"["
 
 
 # Strings whole, so that what looks like structure inside them is none.

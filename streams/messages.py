@@ -6,7 +6,7 @@ here or nowhere.  Unknown extra fields are ignored (the msgspec default), so a g
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -46,8 +46,10 @@ def platform_topic(source: str, platform: str) -> str:
     return f"{TOPIC_OF_SOURCE[source]}.{platform}"
 
 
-def platform_named(headers: Iterable[tuple[str, bytes]]) -> str | None:
+def platform_named(headers: Sequence[tuple[str, bytes]]) -> str | None:
     """The platform that a record's headers name; None if they name none."""
+    if not headers:
+        return None
     return next((data.decode(errors="replace") for name, data in headers if name == "platform"), None)
 
 

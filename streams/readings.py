@@ -383,6 +383,8 @@ _CLEAR: Final = -(2**63)
 _RAISED: Final = 2**63
 """Any time between the two is the one since which a rule is pending."""
 
+_SWEPT_FROM: Final = 100_000
+
 
 class _Alarm:
     """The rules of one metric of one device."""
@@ -405,18 +407,24 @@ def _is_clear_by_all(rules: Sequence[RuleTerms], value: float) -> bool:
 class AlarmStates:
     """The state of each rule for each device: a pure fold over readings, the same for the same rows in the same order.
 
-    Holds an entry for each device and metric that has been out of the clear zone since `forget` last cleared away, so
-    what it holds is bounded by the devices that are out of it within the time one remembers.
+    What has not counted a reading for ``remember_ms`` before the newest mark is forgotten, a raised rule too: a device
+    that was silent for so long and is still beyond its bound is told of again.  So what is held is bounded by the
+    devices out of the clear zone within that time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remember_ms: int = 30 * 86_400_000) -> None:
+        self._remember_ms = remember_ms
+        self._horizon_ms = -(2**62)
+        self._swept_at = _SWEPT_FROM
         self._alarms: dict[tuple[str, str], _Alarm] = {}
 
     def __len__(self) -> int:
         """Entries held."""
         return len(self._alarms)
 
-    def judge(self, device: str, metric: str, value: float, time_ms: int, rules: Sequence[RuleTerms]) -> int:
+    def judge(
+        self, device: str, metric: str, value: float, time_ms: int, mark_ms: int, rules: Sequence[RuleTerms]
+    ) -> int:
         """Take the next reading.
 
         Parameters
@@ -426,6 +434,8 @@ class AlarmStates:
             One that is not finite changes nothing.
         time_ms : int
             Event time, Unix ms; one no newer than the newest that counted for device and metric changes nothing.
+        mark_ms : int
+            Newest ingestion time of the reading's partition so far, Unix ms.
         rules : sequence of RuleTerms
             Those of the metric, no two alike.  A rule that the device was not judged by before starts clear.
 
@@ -437,10 +447,14 @@ class AlarmStates:
         """
         if not math.isfinite(value):
             return -1
+        self._horizon_ms = max(self._horizon_ms, mark_ms - self._remember_ms)
         alarm = self._alarms.get((device, metric))
-        if alarm is None:
+        # Whether what is forgotten has been swept away already must make no difference.
+        if alarm is None or alarm.newest_ms < self._horizon_ms:
             if _is_clear_by_all(rules, value):
                 return -1
+            if len(self._alarms) >= self._swept_at:
+                self._sweep()
             alarm = self._alarms[device, metric] = _Alarm(rules, time_ms)
         else:
             if time_ms <= alarm.newest_ms:
@@ -466,14 +480,10 @@ class AlarmStates:
                 since[at] = _CLEAR
         return told
 
-    def forget(self, before_ms: int) -> None:
-        """Drop what has not counted a reading since ``before_ms``, which no reading that may still come is older than.
-
-        A raised rule too: a device that was silent for so long and is still beyond its bound is told of again.
-        """
-        gone = [key for key, alarm in self._alarms.items() if alarm.newest_ms < before_ms]
-        for key in gone:
-            del self._alarms[key]
+    def _sweep(self) -> None:
+        """Drop what is forgotten."""
+        self._alarms = {key: alarm for key, alarm in self._alarms.items() if alarm.newest_ms >= self._horizon_ms}
+        self._swept_at = max(_SWEPT_FROM, 2 * len(self._alarms))
 
     def check(self) -> None:
         """Assert what holds of every entry."""

@@ -92,6 +92,7 @@ class Replay:
         self._tells = tells
         self._count_of_shards = shards
         self._intake = Intake(pack, key, self._limits, one_clock=True)
+        self._topics = {REPORTS, *self._intake.topics}
         self._terms: Terms = self._intake.terms
         self._router = Router(self._intake.terms, shards)
         self._shards: dict[int, Shard] = {}
@@ -104,7 +105,8 @@ class Replay:
         Records of other topics are ignored and counted.  Raises :class:`RecordingError` when a recording holds both
         source topics and `reports`: each report would count twice.
         """
-        kinds = {message.topic == REPORTS for message in messages if self._is_ours(message.topic)}
+        counts = Counter(message.topic for message in messages)
+        kinds = {topic == REPORTS for topic in counts if topic in self._topics}
         for reads_reports in sorted(kinds):
             if self._reads_reports is None:
                 self._reads_reports = reads_reports
@@ -114,10 +116,8 @@ class Replay:
                     "record them apart (`citybrain record --topics …`) and replay one"
                 )
         self.told = []
-        for message in messages:
-            if not self._is_ours(message.topic):
-                self.counts.ignored_records[message.topic] += 1
-        ours = [message for message in messages if self._is_ours(message.topic)]
+        self.counts.ignored_records.update({topic: n for topic, n in counts.items() if topic not in self._topics})
+        ours = [message for message in messages if message.topic in self._topics]
         self.counts.records += len(ours)
         if self._reads_reports:
             return self._take_blocks(ours)
@@ -127,9 +127,6 @@ class Replay:
         """All incidents as they stand, sorted by id."""
         told = [incident for shard in self._shards.values() for incident in shard.incidents()]
         return sorted(told, key=lambda incident: incident.incident_id)
-
-    def _is_ours(self, topic: str) -> bool:
-        return topic == REPORTS or topic in self._intake.topics
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:

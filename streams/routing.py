@@ -25,11 +25,15 @@ def owner(city: str, shard: int, shards: int) -> Callable[[str], bool]:
     return lambda group: shard_of_group(city, group, shards) == shard
 
 
+_EVERY_SHARD = -1
+
+
 class Router:
     """Splits what was located under some terms into the parts of the shards.
 
-    A reading goes to every shard that has the category of a rule of its metric: each judges it alike, and the one that
-    has the category of the rule that reports makes the report.
+    A reading goes to every shard: each judges it alike, and the one that has the category of the rule that reports
+    makes the report.  Were it sent only to those that have a category of its metric's rules, a rule that comes with a
+    changed pack could bring a shard that knows nothing of what was raised before.
     """
 
     def __init__(self, terms: Terms, shards: int) -> None:
@@ -47,15 +51,10 @@ class Router:
         rows_of: dict[int, npt.NDArray[np.int64]] = {}
         if len(reports):
             of_row = self._shard_of_category()[reports.category]
-            rows_of = {shard: np.flatnonzero(of_row == shard) for shard in np.unique(of_row).tolist()}
-            elsewhere: dict[int, list[int]] = {}
-            for row in reports.reading_rows().tolist():
-                for shard in {int(self._of_category[category]) for _, category in reports.reading[row].rules}:
-                    if shard != of_row[row]:
-                        elsewhere.setdefault(shard, []).append(row)
-            for shard, further in elsewhere.items():
-                own = rows_of.get(shard, np.zeros(0, np.int64))
-                rows_of[shard] = np.sort(np.concatenate([own, np.array(further, np.int64)]))
+            readings = reports.reading_rows()
+            of_row[readings] = _EVERY_SHARD
+            shards = range(self._shards) if len(readings) else np.unique(of_row).tolist()
+            rows_of = {shard: np.flatnonzero((of_row == shard) | (of_row == _EVERY_SHARD)) for shard in shards}
         feedback_of: dict[int, list[int]] = {}
         for place, one in enumerate(feedback):
             feedback_of.setdefault(shard_of_group(self._terms.city, one.group, self._shards), []).append(place)

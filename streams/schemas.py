@@ -563,8 +563,8 @@ _TOPICS = {
     ),
     REPORTS: _Topic(
         "reports-block",
-        "Internal: the log that decides. Located reports in blocks, and ticks. The partition is given explicitly: "
-        "one for each shard, a stable hash of city code and category group.",
+        "Internal: the log that decides. Located reports, readings and feedback in blocks, and ticks. The partition is "
+        "given explicitly: one for each shard, a stable hash of city code and category group.",
         {
             "send": "Append located reports to the log of their shard.",
             "receive": "Fold the log of a shard into incidents.",

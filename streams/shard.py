@@ -100,7 +100,7 @@ class Shard:
         self.terms = terms
         self.dedupe = Dedupe(terms, lateness_s=lateness_s, remember_s=remember_s, one_clock=one_clock)
         self._tells = tells
-        self._alarms = AlarmStates()
+        self._alarms = AlarmStates(remember_s * 1000)
         self._copies = DeviceCopies(remember_s * 1000)
         self._pack_versions: list[str] = []
         # First and latest report of each incident, by row; texts do not fit the core's columns.
@@ -112,8 +112,7 @@ class Shard:
 
     def by_status(self) -> dict[str, int]:
         """How many incidents stand at each status."""
-        counts = np.bincount(self.dedupe.incidents["status"][: self.dedupe.count], minlength=len(STATUSES))
-        return {status.value: count for status, count in zip(STATUSES, counts.tolist(), strict=True)}
+        return {status.value: count for status, count in zip(STATUSES, self.dedupe.by_status, strict=True)}
 
     def apply_block(self, block: Block, *, silent: bool = False) -> Decisions:
         """Fold one block; ``silent`` changes the state alone, as after a restart."""
@@ -180,11 +179,11 @@ class Shard:
         judged.category = reports.category.copy()
         keep = np.ones(len(reports), bool)
         quiet = 0
-        for row in readings.tolist():
-            metric, value, rules = reports.reading[row]
-            raising = self._alarms.judge(
-                reports.device[row], metric, value, int(reports.time_ms[row]), [terms for terms, _ in rules]
-            )
+        columns = (reports.reading, reports.device, reports.time_ms, reports.mark_ms)
+        for row, (metric, value, rules), device, time_ms, mark_ms in zip(
+            readings.tolist(), *(column[readings].tolist() for column in columns), strict=True
+        ):
+            raising = self._alarms.judge(device, metric, value, time_ms, mark_ms, [terms for terms, _ in rules])
             reporting = rules[max(raising, 0)][1]  # a quiet one is counted where its first rule reports
             owned = owns(self.terms.categories[reporting].group)
             if raising >= 0 and owned:
@@ -325,29 +324,25 @@ class Shard:
 
     def _assignments(self, reports: LocatedReports, decided: Decided, rows: npt.NDArray[np.int64]) -> list[Assignment]:
         took = reports.take(rows)
-        incident_rows = decided.incident[rows].tolist()
         pasts = self.dedupe.incidents["recurrence_of"][decided.incident[rows[decided.how[rows] == RECURRENCE]]]
         numbers = np.unique(np.concatenate([decided.incident[rows], decided.runner_up[rows], pasts]))
         numbers = numbers[numbers >= 0]
         ids = dict(zip(numbers.tolist(), self._incident_ids(self.dedupe.incidents[numbers]), strict=True))
-        event_time = _rfc3339(took.time_ms)
-        categories = [self.terms.categories[number] for number in took.category.tolist()]
+        terms = self.terms
         category_of_incident = self.dedupe.incidents["category"][decided.incident[rows]].tolist()
+        columns = (
+            decided.outcome[rows], decided.how[rows], decided.incident[rows], decided.allowed_cm[rows],
+            decided.distance_cm2[rows], decided.gap_ms[rows], decided.behind_ms[rows], decided.runner_up[rows],
+            decided.runner_up_cm2[rows], decided.runner_up_allowed_cm[rows], took.lon_e7 == NO_POSITION, took.source,
+            took.category, took.topic, took.partition, took.offset, took.index, took.report_id,
+        )  # fmt: skip
         made = []
-        for i, (row, outcome, incident, source, topic, partition, offset, index, report_id) in enumerate(
-            zip(
-                rows.tolist(),
-                decided.outcome[rows].tolist(),
-                incident_rows,
-                took.source.tolist(),
-                took.topic.tolist(),
-                took.partition.tolist(),
-                took.offset.tolist(),
-                took.index.tolist(),
-                took.report_id.tolist(),
-                strict=True,
-            )
-        ):
+        for (
+            event_time, of, outcome, how, incident, allowed_cm, cm2, gap_ms, behind_ms, runner_up, runner_up_cm2,
+            runner_up_allowed_cm, is_nowhere, source, category, topic, partition, offset, index, report_id,
+        ) in zip(
+            _rfc3339(took.time_ms), category_of_incident, *(column.tolist() for column in columns), strict=True
+        ):  # fmt: skip
             score: int | None = None
             distance_m: float | None = None
             gap_s: float | None = None
@@ -356,47 +351,43 @@ class Shard:
             elif outcome == NOT_AN_EVENT:
                 why = Why(rule="not_an_event")
             else:
-                allowed_cm = int(decided.allowed_cm[row])
-                how = int(decided.how[row])
                 matched = how not in (FOUNDED, RECURRENCE)
-                why = Why(
-                    rule=_RULE_WORDS[how],
-                    radius_m=allowed_cm / 100,
-                    window_s=self.terms.categories[category_of_incident[i]].window_ms / 1000,
-                )
+                if is_nowhere:
+                    why = Why(rule="no_position")
+                else:
+                    why = Why(
+                        rule=_RULE_WORDS[how],
+                        radius_m=allowed_cm / 100,
+                        window_s=terms.categories[of].window_ms / 1000,
+                    )
                 if how == RECURRENCE:
                     why.recurrence_of = ids[int(self.dedupe.incidents["recurrence_of"][incident])]
                 if matched:
-                    score = _score(int(decided.distance_cm2[row]), allowed_cm)
-                    distance_m = round(math.sqrt(decided.distance_cm2[row]) / 100, 1)
-                    gap_s = round(int(decided.gap_ms[row]) / 1000, 1)
-                    why.distance_points = score
-                    runner_up = int(decided.runner_up[row])
+                    score = why.distance_points = _score(cm2, allowed_cm)
+                    distance_m = round(math.sqrt(cm2) / 100, 1)
+                    gap_s = round(gap_ms / 1000, 1)
                     if runner_up >= 0:
-                        cm2 = int(decided.runner_up_cm2[row])
                         why.runner_up = RunnerUp(
                             ids[runner_up],
-                            _score(cm2, int(decided.runner_up_allowed_cm[row])),
-                            round(math.sqrt(cm2) / 100, 1),
+                            _score(runner_up_cm2, runner_up_allowed_cm),
+                            round(math.sqrt(runner_up_cm2) / 100, 1),
                         )
-                elif reports.lon_e7[row] == NO_POSITION:
-                    why = Why(rule="no_position")
                 if outcome == LATE:
-                    why.late_s = round(int(decided.behind_ms[row]) / 1000, 1)
+                    why.late_s = round(behind_ms / 1000, 1)
                     why.found = matched
             made.append(
                 Assignment(
-                    origin=f"{self.terms.topics[topic]}:{partition}:{offset}:{index}",
+                    origin=f"{terms.topics[topic]}:{partition}:{offset}:{index}",
                     revision=0,
                     source=SOURCES[source],
                     report_id=report_id,
-                    event_time=event_time[i],
+                    event_time=event_time,
                     incident_id=ids.get(incident),
                     outcome=_OUTCOME_WORDS[outcome],
                     score=score,
                     distance_m=distance_m,
                     gap_s=gap_s,
-                    category=categories[i].code,
+                    category=terms.categories[category].code,
                     why=why,
                 )
             )

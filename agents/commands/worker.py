@@ -113,8 +113,10 @@ def warm_up(pack: Any) -> None:
     from streams.recording import RecordedMessage
     from streams.replay import Replay
 
-    lon, lat = (pack.grid.bounds[0] + pack.grid.bounds[2]) / 2, (pack.grid.bounds[1] + pack.grid.bounds[3]) / 2
-    value = (
-        f'{{"id":"warm-up","time":0,"worker_id":"w","category":"{pack.categories[0].code}","lon":{lon},"lat":{lat}}}'
-    )
-    Replay(pack, TEST_KEY).take([RecordedMessage("patrol.reports", value.encode())])
+    # Within a cell, for what lies outside the city goes no further than that.
+    inside = pack.grid.geometries[0].representative_point()
+    common = f'"id":"warm-up","time":0,"lon":{inside.x},"lat":{inside.y},"crs":"wgs84"'
+    report = f'{{{common},"worker_id":"w","category":"{pack.categories[0].code}"}}'
+    reading = f'{{{common},"device_id":"d","metric":"m","value":0}}'
+    messages = [RecordedMessage("patrol.reports", report.encode()), RecordedMessage("iot.readings", reading.encode())]
+    Replay(pack, TEST_KEY).take(messages)

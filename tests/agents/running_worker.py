@@ -86,7 +86,12 @@ class Service:
             "--clickhouse", self.dsn, "--host", "127.0.0.1", "--port", str(self.port), *options,
         ]  # fmt: skip
         # A killed worker's partitions are given on when its session ends.
-        environment = {**os.environ, "CITYBRAIN_SESSION_TIMEOUT_S": "6", "CITYBRAIN_COMMIT_INTERVAL_S": "0.5"}
+        environment = {
+            **os.environ,
+            "CITYBRAIN_SESSION_TIMEOUT_S": "6",
+            "CITYBRAIN_COMMIT_INTERVAL_S": "0.5",
+            "CITYBRAIN_PACK_POLL_S": "0.2",
+        }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         until(lambda: not self.is_ready(), "the worker is ready")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.blocks import decode_block, encode_blocks
+from streams.dead_letters import DeadLetter
 from streams.intake import Intake, IntakePack, SourceRecord
 from streams.messages import FEEDBACK, TOPIC_OF_SOURCE, Incident
 from streams.pack import CityPack, parse_pack
@@ -123,16 +124,20 @@ def make_pack(
     places: str = "",
     size_deg: float = 0.05,
     middle: tuple[float, float] = (0.0, 0.0),
+    devices: str | None = None,
 ) -> CityPack:
     """The pack of the small city; ``middle`` puts the square elsewhere on Earth (the devices stay).
 
-    ``places`` are the rows of `places.csv`.
+    ``devices`` are the lines of the registry and ``places`` those of `places.csv`, without their headings.
     """
+    heading, ours = DEVICES_CSV.split("\n", 1)
+    if devices is None:
+        devices = ours if middle == (0.0, 0.0) else ""
     texts = {
         "city.toml": city,
         "grid.geojson": _grid(size_deg, middle),
         "catalogue.toml": catalogue,
-        "devices.csv": DEVICES_CSV if middle == (0.0, 0.0) else DEVICES_CSV.split("\n")[0] + "\n",
+        "devices.csv": f"{heading}\n{devices}",
         "places.csv": f"name,aliases,lon,lat,crs,accuracy_m,grid_code\n{places}",
     }
     return parse_pack({name: text.encode() for name, text in texts.items()})
@@ -174,6 +179,8 @@ class City:
         self.shard = Shard(Terms(self.pack.code), lateness_s=self.lateness_s)
         self.outcomes: list[str] = []
         self.told: list[Incident] = []
+        self.dead_letters: list[DeadLetter] = []
+        self.log: list[bytes] = []
         self._number = 0
 
     def report(
@@ -206,6 +213,22 @@ class City:
         value = json.dumps(fields | extra, ensure_ascii=False).encode()
         return self.send(SourceRecord(TOPIC_OF_SOURCE[source], 0, self._number, at_ms(heard or at), None, value))
 
+    def read(
+        self,
+        *,
+        at: str,
+        value: float,
+        metric: str = "depth",
+        device: str = "cover-1",
+        heard: str | None = None,
+        **extra: Any,
+    ) -> str:
+        """A sensor says its value; returns what became of it, ``quiet`` if nothing."""
+        self._number += 1
+        fields = {"id": f"r{self._number}", "time": at_ms(at), "device_id": device, "metric": metric, "value": value}
+        value_ = json.dumps(fields | extra).encode()
+        return self.send(SourceRecord(TOPIC_OF_SOURCE["iot"], 0, self._number, at_ms(heard or at), None, value_))
+
     def say(
         self, action: str, incident_id: str, *, at: str, heard: str | None = None, say_id: str | None = None
     ) -> str:
@@ -218,8 +241,11 @@ class City:
         """Take a record through everything; returns what became of it (of its last element)."""
         batch = self.intake.take([record])
         became = [letter.reason.value for letter in batch.dead_letters] or ["quiet"]
+        self.dead_letters += batch.dead_letters
         for data in encode_blocks(self.intake.terms, batch.reports, batch.feedback):
+            self.log.append(data)
             decisions = self.shard.apply_block(decode_block(data, self.shard.terms))
+            self.dead_letters += decisions.dead_letters
             became += [assignment.outcome for assignment in decisions.assignments]
             became += ["applied"] * decisions.feedback.total() + ["repeated"] * decisions.feedback_repeats.total()
             became += [letter.reason.value for letter in decisions.dead_letters]
@@ -227,6 +253,14 @@ class City:
             self.told += decisions.incidents
         self.shard.dedupe.check()
         return became[-1]
+
+    def restart(self, *, intake: bool = False) -> None:
+        """The fold dies and is made again of the log; with ``intake`` that remembers nothing either."""
+        self.shard = Shard(Terms(self.pack.code), lateness_s=self.lateness_s)
+        for data in self.log:
+            self.shard.apply_block(decode_block(data, self.shard.terms), silent=True)
+        if intake:
+            self.intake = Intake(self.pack, KEY)
 
     def change(self, pack: CityPack) -> None:
         """The city's pack changes, as a running worker takes it up."""

@@ -87,7 +87,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Match:
-    """An incident that a report is near; sorted by the contract's order: joined, then reopened, then recurred."""
+    """An incident that a report joins, reopens or is a recurrence of."""
 
     rank: int
     cm2: int
@@ -134,11 +134,17 @@ class Definition:
         self.marks: dict[tuple[int, int], tuple[int, bool]] = {}
         self.watermark_ms: int | None = None
         self._remembered: dict[tuple[object, ...], _Remembered] = {}
-        self._said: dict[tuple[object, ...], tuple[int, int]] = {}
+        self._heard: dict[tuple[object, ...], dict[int, int]] = {}
+        self._applied: dict[tuple[object, ...], int] = {}
 
     def hear(self, said: Said) -> tuple[str, int | None]:
         """What becomes of feedback, and the incident it is about."""
-        now = -(2**62) if self.watermark_ms is None else self.watermark_ms
+        now = max(said.ingested_ms, -(2**62) if self.watermark_ms is None else self.watermark_ms)
+        horizon_ms = now - self.remember_ms
+        heard = self._heard.setdefault((said.group, said.id, said.key), {})
+        if heard.get(said.offset, horizon_ms - 1) >= horizon_ms:
+            return "redelivered", None
+        heard[said.offset] = said.ingested_ms
         about = [
             number
             for number, one in enumerate(self.incidents)
@@ -148,13 +154,12 @@ class Definition:
             return "unknown_incident", None
         (number,) = about
         old = self.incidents[number]
-        before = self._said.get((said.group, said.id, said.key))
-        if before is not None and before[1] >= now - self.remember_ms:
-            return ("redelivered" if before[0] == said.offset else "repeated"), number
+        if self._applied.get((said.group, said.id, said.key), horizon_ms - 1) >= horizon_ms:
+            return "repeated", number
         status, may_follow = STEPS[said.action]
         if old.status not in may_follow:
             return "illegal_transition", number
-        self._said[(said.group, said.id, said.key)] = (said.offset, said.ingested_ms)
+        self._applied[(said.group, said.id, said.key)] = said.ingested_ms
         self.incidents[number] = replace(
             old,
             status=status,
@@ -193,7 +198,10 @@ class Definition:
             return Answer("not_an_event", None)
 
         is_late = row.time_ms < now - self.lateness_ms
-        near = sorted(self._near(row, now), key=lambda match: (match.rank, match.cm2, match.opened_ms, match.key))
+        near = sorted(
+            self._near(row, now),
+            key=lambda match: (match.rank == RECURRED, match.cm2, match.opened_ms, match.key),
+        )
         matches = [match for match in near if match.rank != RECURRED]
         gap_ms = past = None
         outcome = "opened"
@@ -255,22 +263,21 @@ class Definition:
         """Whether a report of that time, near the incident, joins or reopens it, is its recurrence, or none of it."""
         window_ms = self.window_ms[incident.category]
         reopen_ms = round(self.categories[incident.category].reopen_s * 1000)
-        window_end = incident.last_ms + window_ms
-        has_ended = incident.ended_ms is not None
-        in_window = incident.last_ms - window_ms <= time_ms <= window_end and window_end >= held_from
-        if in_window and (not has_ended or time_ms <= incident.ended_ms):
-            return JOINED
-        if incident.has_recurred:
+        window_start, window_end = incident.last_ms - window_ms, incident.last_ms + window_ms
+        in_window = window_start <= time_ms <= window_end and window_end >= held_from
+        if incident.ended_ms is None:
+            if in_window:
+                return JOINED
+            until = window_end + reopen_ms
+            recurs = window_end < time_ms <= until and until >= held_from and not incident.has_recurred
+            return RECURRED if recurs else None
+        if time_ms <= incident.ended_ms:
+            in_hand = window_start <= time_ms and incident.ended_ms >= held_from and not incident.has_recurred
+            return JOINED if in_window or in_hand else None
+        until = incident.ended_ms + reopen_ms
+        if incident.has_recurred or until + YEAR_MS < max(time_ms, held_from):
             return None
-        if has_ended and time_ms > incident.ended_ms:
-            until = incident.ended_ms + reopen_ms
-            if until + YEAR_MS < max(time_ms, held_from):
-                return None
-            return REOPENED if time_ms <= until else RECURRED
-        until = window_end + reopen_ms
-        if not has_ended and window_end < time_ms <= until and until >= held_from:
-            return RECURRED
-        return None
+        return REOPENED if time_ms <= until else RECURRED
 
     def _mark(self, source: int, partition: int, newest_ms: int, drained: bool) -> None:
         clock = (0, 0) if self.one_clock else (source, partition)

@@ -46,7 +46,8 @@ def feedback_of(said: Sequence[tuple[int, Said]]) -> list[Feedback]:
     return [
         Feedback(
             before, [action.value for action in ACTIONS].index(one.action), one.group, *one.key,
-            mixed(one.id + 1000), mixed(one.key[0] * 3 + one.key[1] + 1), one.time_ms, one.ingested_ms,
+            mixed(one.id + 1000) ^ mixed(int.from_bytes(one.group.encode())),
+            mixed(one.key[0] * 3 + one.key[1] + 1), one.time_ms, one.ingested_ms,
             0, one.offset, 0, "", None, b"",
         )
         for before, one in said

@@ -364,13 +364,24 @@ def test_without_a_timestamp_a_record_came_at_its_own_time():
     assert batch.reports.ingested_ms.tolist() == [123_456_789]
 
 
-def test_one_line_from_the_far_future_does_not_make_the_rest_late():
-    """Marks follow lines without a timestamp, but a leap of years only when the next line is there too."""
+def test_lines_from_the_far_future_do_not_make_the_rest_late():
+    """Marks follow lines without a timestamp, but a leap of years only when a hundred in a row have made it."""
     year_ms = 366 * 86_400_000
-    times = [NOON_MS, NOON_MS + 70 * year_ms, NOON_MS + 1000, NOON_MS + 2 * year_ms, NOON_MS + 2 * year_ms + 5]
+    astray = [NOON_MS + 70 * year_ms + i for i in range(99)]
+    later = [NOON_MS + 2 * year_ms + i for i in range(102)]
+    times = [NOON_MS, *astray, NOON_MS + 1000, *later]
     batch = take(*(record(message(id=str(number), time=time), at=None) for number, time in enumerate(times)))
     assert batch.reports.ingested_ms.tolist() == times
-    assert batch.reports.mark_ms.tolist() == [times[0], times[0], times[2], times[2], times[4]]
+    assert batch.reports.mark_ms.tolist() == [NOON_MS] * 100 + [NOON_MS + 1000] * 100 + later[99:]
+
+
+def test_one_time_of_the_far_future_does_not_make_the_rest_of_its_array_too_old():
+    """Of an array only the bad elements go."""
+    first = record(message(id="first"), at=None)
+    astray, good = message(id="astray", time=NOON_MS + 70 * 366 * 86_400_000), message(id="good")
+    batch = take(first, record(b"[" + astray + b"," + good + b"]", at=None))
+    assert batch.reports.report_id.tolist() == ["first", "good"]
+    assert [(letter.reason, letter.index) for letter in batch.dead_letters] == [(Reason.FUTURE_TIME, 0)]
 
 
 def test_without_a_timestamp_an_array_came_at_the_newest_of_its_times():

@@ -101,7 +101,9 @@ class Line:
     def take(self, rows, marks_ms, partitions=None):
         """Row to the rule it reports by."""
         passed = np.flatnonzero(self.passed(rows, marks_ms, partitions)).tolist()
-        found = {row: self.states.judge(*rows[row], self.rules.of_metric[rows[row][1]]) for row in passed}
+        found = {
+            row: self.states.judge(*rows[row], marks_ms[row], self.rules.of_metric[rows[row][1]]) for row in passed
+        }
         self.states.check()
         return {row: rule for row, rule in found.items() if rule >= 0}
 
@@ -208,11 +210,15 @@ def test_rules_that_stay_keep_their_state_when_others_change(stream, change, shu
         rules = before if number < change else after
         passes.filter.rules = ReadingRules({"depth": rules} if rules else {}, {})
         if passes.passed([row], [mark])[0]:
-            told.append(states.judge(*row, rules))
+            told.append(states.judge(*row, mark, rules))
             states.check()
     # Whether dropped by the filter or given to the states, a reading that is clear by all changes nothing.
     every = AlarmStates()
-    expected = [every.judge(*row, before if n < change else after) for n, row in enumerate(rows) if n < change or after]
+    expected = [
+        every.judge(*row, mark, before if n < change else after)
+        for n, (row, mark) in enumerate(zip(rows, marks, strict=True))
+        if n < change or after
+    ]
     assert [rule for rule in told if rule >= 0] == [rule for rule in expected if rule >= 0]
 
 
@@ -225,7 +231,7 @@ def told(rules, *readings):
     rules = rules if isinstance(rules, tuple) else (rules,)
     found = []
     for at_s, value in readings:
-        index = states.judge("d", "depth", value, at_s * 1000, rules)
+        index = states.judge("d", "depth", value, at_s * 1000, at_s * 1000, rules)
         states.check()
         if index >= 0:
             found.append((at_s, rules[index].category_code))
@@ -269,25 +275,39 @@ def test_of_rules_raised_at_once_the_highest_priority_reports_and_the_first_of_e
 def test_a_changed_rule_starts_afresh_and_the_others_keep_their_state():
     """The catalogue is edited while a street is under water."""
     states = AlarmStates()
-    assert states.judge("d", "depth", 20, 0, (AT_ONCE, FLOOD)) == 0
+    assert states.judge("d", "depth", 20, 0, 0, (AT_ONCE, FLOOD)) == 0
     edited = rule(above=14, clear=10)
-    assert states.judge("d", "depth", 20, 60_000, (FLOOD, AT_ONCE)) == -1
-    assert states.judge("d", "depth", 20, 61_000, (FLOOD, edited)) == 1
-    assert states.judge("d", "depth", 20, 120_000, (FLOOD, edited)) == 0
+    assert states.judge("d", "depth", 20, 60_000, 0, (FLOOD, AT_ONCE)) == -1
+    assert states.judge("d", "depth", 20, 61_000, 0, (FLOOD, edited)) == 1
+    assert states.judge("d", "depth", 20, 120_000, 0, (FLOOD, edited)) == 0
 
 
-def test_only_what_was_out_of_the_clear_zone_is_held_and_only_for_a_time():
+def test_only_what_was_out_of_the_clear_zone_is_held():
     states = AlarmStates()
-    states.judge("dry", "depth", 1, 5_000, (AT_ONCE,))
+    states.judge("dry", "depth", 1, 5_000, 5_000, (AT_ONCE,))
     assert len(states) == 0
-    states.judge("damp", "depth", 12, 5_000, (AT_ONCE,))
-    states.judge("wet", "depth", 20, 6_000, (AT_ONCE,))
-    states.forget(6_000)
+    states.judge("damp", "depth", 12, 5_000, 5_000, (AT_ONCE,))
     assert len(states) == 1
-    assert states.judge("wet", "depth", 20, 7_000, (AT_ONCE,)) == -1
-    states.forget(7_001)
-    assert len(states) == 0
-    assert states.judge("wet", "depth", 20, 8_000, (AT_ONCE,)) == 0
+
+
+@pytest.mark.parametrize(("mark_ms", "again"), [(1_006_000, False), (1_006_001, True)], ids=["just", "no more"])
+def test_a_device_that_was_silent_for_as_long_as_one_remembers_is_told_of_again(mark_ms, again):
+    """However many others there are: that the table is swept now and then makes no difference."""
+    for others in (0, 110_000):
+        states = AlarmStates(remember_ms=1_000_000)
+        assert states.judge("wet", "depth", 20, 6_000, 6_000, (AT_ONCE,)) == 0
+        for number in range(others):
+            states.judge(f"d{number}", "depth", 12, mark_ms, mark_ms, (AT_ONCE,))
+        assert (states.judge("wet", "depth", 20, mark_ms, mark_ms, (AT_ONCE,)) == 0) == again
+
+
+def test_devices_that_come_and_go_do_not_fill_the_memory():
+    """A gateway that makes up names: a hundred thousand of them each month."""
+    states = AlarmStates(remember_ms=1_000)
+    for month in range(3):
+        for number in range(100_000):
+            states.judge(f"{month}-{number}", "depth", 20, month * 1_100, month * 1_100, (AT_ONCE,))
+    assert len(states) <= 200_000
 
 
 # -------------------------------------------------------------------------------------------------------- the filter

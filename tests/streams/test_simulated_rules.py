@@ -32,7 +32,7 @@ def test_the_same_readings_are_reports_as_the_service_finds(rows, rules):
     terms = ReadingRules.from_rules(rules).of_metric["depth"]
     book, states = RuleBook(rules), AlarmStates()
     for device, value, minute in rows:
-        at = states.judge(device, "depth", value, minute * 60_000, terms)
+        at = states.judge(device, "depth", value, minute * 60_000, minute * 60_000, terms)
         expected = None if at < 0 else rules[at].category
         got = book.completed(device, "depth", value, minute * 60_000)
         assert (None if got is None else got.category) == expected
