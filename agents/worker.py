@@ -39,6 +39,13 @@ _UNDERWAY_BATCHES = 16
 T = TypeVar("T")
 
 
+class _App(faust.App):
+    """Keeps no tables, and so makes no folders for them wherever it is started."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
 class Worker:
     """Builds the Faust app of one worker and holds what its agents share.
 
@@ -78,7 +85,7 @@ class Worker:
 
     def _build(self) -> Any:
         settings = self.settings
-        app = faust.App(
+        app = _App(
             settings.group,
             broker=";".join(f"batchkafka://{address.strip()}" for address in settings.brokers.split(",")),
             store="memory://",
