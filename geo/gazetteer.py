@@ -193,6 +193,8 @@ class Gazetteer:
         Looks at the first `LOOKED_AT` characters and `MOST_NAMED` names of each: about 0.1 ms for a ticket.
         """
         in_address, in_text = list(self._named(address)), list(self._named(text))
+        if not in_address and not in_text:
+            return None
         context = self._context(in_address, in_text)
         for named in (in_address, in_text):
             chosen: Placed | None = None
@@ -290,19 +292,22 @@ class Gazetteer:
 
     def _place_meant(self, named: _Named, context: Sequence[int]) -> Placed | None:
         """The place that a name means beside the areas named, if it means one."""
+        if not named.places:
+            return None
         places = np.array(named.places, np.int64)
-        if context and len(places):
+        if context:
             places = self._in_context(places, context)
         if not len(places):
             return None
+        if len(places) == 1:
+            # Most names are one place's, and arithmetic on an array of one costs more than all else here.
+            at = int(places[0])
+            return _placed(float(self._lon[at]), float(self._lat[at]), float(self._accuracy_m[at]), named)
         lon, lat = float(self._lon[places].mean()), float(self._lat[places].mean())
-        accuracy_m = float(self._accuracy_m[places].max())
-        if len(places) > 1:
-            spread_m = float(distance_m(lon, lat, self._lon[places], self._lat[places]).max())
-            if spread_m > SAME_PLACE_M:
-                return None
-            accuracy_m = math.hypot(accuracy_m, spread_m)
-        return _placed(lon, lat, accuracy_m, named)
+        spread_m = float(distance_m(lon, lat, self._lon[places], self._lat[places]).max())
+        if spread_m > SAME_PLACE_M:
+            return None
+        return _placed(lon, lat, math.hypot(float(self._accuracy_m[places].max()), spread_m), named)
 
     def _in_context(self, places: NDArray[np.int64], context: Sequence[int]) -> NDArray[np.int64]:
         """The places in the finest areas named; if there are none, those in the streets around, or reaching them."""

@@ -37,6 +37,7 @@ _FULL_WIDTH = {
     ord(character) + 0xFEE0: character
     for character in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz()+-."
 }
+_IS_FULL_WIDTH = re.compile(f"[{''.join(map(re.escape, map(chr, _FULL_WIDTH)))}]")
 _PHONE_ALONE = re.compile(r"\s*(?:tel:)?[\d\s()+.·/\u2010-\u2015-]+", re.IGNORECASE)
 _IN_NUMBERS = (
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz +-.·•()\u2010\u2011\u2012\u2013\u2014\u2015"
@@ -61,6 +62,8 @@ class CallerHasher:
 
 def _canonical(caller: str) -> str:
     """A phone number as eleven digits or so, with the area code's zero and without the country; anything else as is."""
+    if len(caller) <= 11 and caller.isascii() and caller.isdigit() and not caller.startswith("0"):
+        return caller  # as nearly all come: nothing below would change it
     text = caller.translate(_FULL_WIDTH)
     digits = re.sub(r"\D", "", text)
     # What merely contains digits is a name or an account: those of `WX-1` and `QQ-1` are not one caller.
@@ -85,7 +88,7 @@ def mask_text(text: str) -> str:
     '联系138****5678,车牌晋C***45'
     """
     is_ascii = text.isascii()
-    if not is_ascii:
+    if not is_ascii and _IS_FULL_WIDTH.search(text):
         text = text.translate(_FULL_WIDTH)
     if _SUSPECT.search(text):
         text = _ID_CARD.sub(r"\1********\2", text)

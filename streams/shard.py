@@ -147,7 +147,7 @@ class Shard:
         self._copies.unify(reports, self.terms)
         columns = columns_of(feedback, self.terms.groups) if feedback else None
         decided = self.dedupe.apply(reports, self._pack_versions.index(pack_version), columns)
-        snapshot_evidence = self._gather_evidence(reports, decided)
+        snapshot_evidence = self._gather_evidence(reports, decided, tells=self._tells and not silent)
         redelivered = int((decided.outcome == REDELIVERED).sum())
         if silent:
             return Decisions(redelivered=redelivered, quiet_readings=quiet_readings)
@@ -219,16 +219,17 @@ class Shard:
 
     # ------------------------------------------------------------------------------------------------ evidence
 
-    def _gather_evidence(self, reports: LocatedReports, decided: Decided) -> list[list[Evidence]]:
-        """Advance first and latest report row by row; returns the evidence of each snapshot."""
-        order = np.argsort(decided.snapshot_at, kind="stable")
-        due = [*decided.snapshot_at[order].tolist(), 2 * len(reports) + 2]
-        incident_of = decided.snapshot_incident[order].tolist()
+    def _gather_evidence(self, reports: LocatedReports, decided: Decided, *, tells: bool) -> list[list[Evidence]]:
+        """Advance first and latest report row by row; returns the evidence of each snapshot, none if nobody is told."""
+        told = np.argsort(decided.snapshot_at, kind="stable") if tells else np.zeros(0, np.int64)
+        order = told.tolist()
+        due = [*decided.snapshot_at[told].tolist(), 2 * len(reports) + 2]
+        incident_of = decided.snapshot_incident[told].tolist()
         of_snapshot: list[list[Evidence]] = [[]] * len(order)
         taken = 0
         sources = reports.source.tolist()
         incidents = decided.incident.tolist()
-        ids = reports.report_id
+        ids = reports.report_id.tolist()
         is_new = (decided.incident >= 0) & (decided.outcome != REPEAT) & (decided.outcome != REDELIVERED)
         for row in [*np.flatnonzero(is_new).tolist(), len(reports)]:
             while due[taken] <= 2 * row:  # what was told before this report changed anything
