@@ -6,7 +6,8 @@ from pathlib import Path
 
 from streams.intake import IntakePack
 from streams.pack import CityPack, Fault, PackError, parse_pack, read_pack_files
-from streams.pack_check import PACK_FILES, pack_version
+from streams.pack_check import pack_version
+from streams.pack_entries import PACK_FILES
 
 _Stamp = tuple[tuple[str, int, int], ...]
 

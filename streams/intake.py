@@ -1,53 +1,36 @@
 """Intake: raw Kafka records in, located reports, feedback and dead letters out.
 
-One pass over a batch: decode (typed, whole values at once; what a platform names its own way through its mapping),
-then in columns the datum, the times, the category, the position and the geo-fence.  Every element that goes in comes
-out as exactly one of: a report (or a reading for the rules to judge), feedback, a dead letter, or a quiet element (a
-reading that changes nothing, a cleared alarm).
-
-The fast path trusts msgspec's typed decoding; only what it refuses is looked at field by field (:mod:`.refusal`).
+One pass over a batch: decode (:mod:`.decoding`), read what each message says (:mod:`.statements`), then in columns the
+datum, the times, the category, the position and the geo-fence.  Every element that goes in comes out as exactly one of:
+a report (or a reading for the rules to judge), feedback, a dead letter, or a quiet element (a reading that changes
+nothing, a cleared alarm).
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from geo.datum import CRS, to_wgs84
 from geo.gazetteer import Gazetteer
 from streams.dead_letters import DeadLetter
+from streams.decoding import DecodedRecords, RecordDecoder, RefusedElement, SourceRecord, platform_readers
 from streams.feedback import ACTIONS, Feedback, feedback_key, incident_parts
-from streams.messages import (
-    FEEDBACK,
-    LABEL_FIELD,
-    MESSAGE_OF_SOURCE,
-    SOURCE_OF_TOPIC,
-    SOURCES,
-    TOPIC_OF_SOURCE,
-    Action,
-    FeedbackMessage,
-    HotlineMessage,
-    IotMessage,
-    PatrolMessage,
-    Reason,
-    SourceMessage,
-    VideoMessage,
-    source_of,
-)
-from streams.pack import CityPack, SourceEntry
-from streams.platforms import Envelope, EnvelopeReader, PlatformReader
-from streams.privacy import CallerHasher, mask_beginning
+from streams.messages import FEEDBACK, SOURCES, Action, FeedbackMessage, IotMessage, Reason, source_of
+from streams.pack import CityPack
+from streams.privacy import CallerHasher
 from streams.readings import ReadingFilter, ReadingRules
-from streams.refusal import REFUSES, Refusal, explain_refusal
-from streams.reports import NO_POSITION, LocatedReports, Reading
+from streams.refusal import Refusal, shown
+from streams.reports import NO_POSITION, LocatedReports
+from streams.statements import NO_CATEGORY, NOTHING_SAID, Statement, StatementReader, unknown_category
 from streams.terms import PackTerms
+
+__all__ = ["Intake", "IntakeBatch", "IntakeLimits", "IntakePack", "SourceRecord"]
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -56,28 +39,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _CREDIBLE_LEAP_MS = 366 * 86_400_000
 _CREDIBLE_IN_A_ROW = 100
-_MAX_TEXT = 500
-"""Characters of address and of text that travel on; a longer one is cut."""
-_MAX_SHOWN = 64
-"""Characters of a wrong value that its refusal shows."""
-_MAX_BRACKETS = 1_000_000
-"""An array that nests too deeply for the decoder and has more than this is not split; that would take seconds."""
-
-
-class SourceRecord(NamedTuple):
-    """One Kafka record of a source topic, a platform's own topic, or `dispatch.feedback`.
-
-    ``topic`` is without prefix; without a timestamp its own `time` counts.  ``platform`` is the record's header of that
-    name.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int | None
-    key: bytes | None
-    value: bytes
-    platform: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +94,6 @@ class IntakePack:
     def __init__(self, pack: CityPack) -> None:
         self.pack = pack
         self.terms = PackTerms(pack)
-        self.sources = {source: _source_rules(pack, source) for source in SOURCES}
         places = pack.places
         self.gazetteer = Gazetteer(
             pack.grid,
@@ -147,12 +107,7 @@ class IntakePack:
         at = pack.grid.locate(np.array([one.lon for one in devices]), np.array([one.lat for one in devices]))
         self.inside = frozenset(devices[number].id for number in np.flatnonzero(at >= 0).tolist())
         """The devices of the registry that stand within the city."""
-        self.mapped: dict[tuple[str, str], _Decoder | EnvelopeReader] = {
-            (TOPIC_OF_SOURCE[mapping.source], name): (PlatformReader if mapping.elements is None else EnvelopeReader)(
-                mapping, pack.timezone, self.terms.reading_rules.unit_of_metric
-            )
-            for name, mapping in pack.platforms.items()
-        }
+        self.platforms = platform_readers(pack, self.terms.reading_rules.unit_of_metric)
 
 
 class Intake:
@@ -170,17 +125,16 @@ class Intake:
         self._hasher = CallerHasher(key)
         self._readings = ReadingFilter(ReadingRules({}, {}), future_s=self.limits.future_s)
         self._partition_numbers: dict[tuple[str, int], int] = {}
-        self._raw_list = msgspec.json.Decoder(list[msgspec.Raw])
-        self._native: dict[str, _Decoder] = {
-            topic: _NativeDecoder(MESSAGE_OF_SOURCE[source]) for topic, source in SOURCE_OF_TOPIC.items()
-        }
-        self._native[FEEDBACK] = _NativeDecoder(FeedbackMessage)
+        self._decoder = RecordDecoder(
+            max_message_bytes=self.limits.max_message_bytes, max_value_bytes=self.limits.max_value_bytes
+        )
         self.use(IntakePack(pack))
 
     def use(self, made: IntakePack) -> None:
         """Go on with another version of the city's pack.  What was last heard of each partition stays."""
         self.pack, self.terms = made.pack, made.terms
-        self._sources, self._gazetteer, self._mapped = made.sources, made.gazetteer, made.mapped
+        self._decoder.platforms = made.platforms
+        self._statements = StatementReader(made.pack, made.terms, made.gazetteer, self._hasher)
         self._inside = made.inside
         self._readings.rules = made.terms.reading_rules
         # Where a device was found to be within the city last time, so that it need not be asked each time.
@@ -195,16 +149,16 @@ class Intake:
     @property
     def topics(self) -> list[str]:
         """Every topic that can be taken: the sources', the platforms' own, and `dispatch.feedback`."""
-        return [*self._native, *self.pack.platform_topics]
+        return self._decoder.topics
 
     def take(self, records: Sequence[SourceRecord]) -> IntakeBatch:
         """Every element of the records, as a report, feedback, a dead letter or a quiet reading, in stream order."""
-        read = _Batch(records)
-        elements_of = [self._decode(number, record, read) for number, record in enumerate(records)]
-        times_ms = [_time_ms(message.time) for message in read.messages]
+        decoded = self._decoder.decode(records)
+        read = _Batch(decoded)
+        times_ms = [_time_ms(message.time) for message in decoded.messages]
         time_ms = np.asarray(times_ms, np.int64)
-        ingested, marks = self._ingestion(records, read.places, times_ms)
-        row_record = [number for number, _ in read.places]
+        ingested, marks = self._ingestion(records, decoded.places, times_ms)
+        row_record = [number for number, _ in decoded.places]
         row_ingested = np.asarray([ingested[number] for number in row_record], np.int64)
         self._require_times(time_ms, row_ingested, read)
 
@@ -217,19 +171,23 @@ class Intake:
         kept[[at for at, row in enumerate(taken.rows) if row in read.refusals or row in taken.quiet]] = False
         reports = LocatedReports.from_columns(**taken.columns).take(kept)
         feedback = [
-            self._feedback(row, int(np.searchsorted(rows[kept], row)), int(time_ms[row]), int(row_ingested[row]), read)
+            self._feedback(
+                row, int(np.searchsorted(rows[kept], row)), int(time_ms[row]), int(row_ingested[row]), decoded
+            )
             for row in read.feedback
             if row not in read.refusals
         ]
 
-        refused = read.refused
-        for row, refusal in read.refusals.items():
-            number, index = read.places[row]
-            value = self._exact_bytes(number, index, records[number].value, read.raws)
-            refused.append((number, index, value, refusal))
-        refused.sort(key=lambda item: item[:2])
+        refused = [
+            *decoded.refused,
+            *(
+                RefusedElement(decoded.places[row], decoded.exact_bytes(row), refusal)
+                for row, refusal in read.refusals.items()
+            ),
+        ]
+        refused.sort(key=lambda one: one.place)
         by_topic: dict[str, int] = {}
-        for record, count in zip(records, elements_of, strict=True):
+        for record, count in zip(records, decoded.counts, strict=True):
             by_topic[record.topic] = by_topic.get(record.topic, 0) + count
         by_source: dict[str, int] = {}
         for topic, count in by_topic.items():
@@ -237,98 +195,17 @@ class Intake:
             by_source[source] = by_source.get(source, 0) + count
         return IntakeBatch(
             reports,
-            [
-                _dead_letter(records[number], index, value, refusal, ingested[number])
-                for number, index, value, refusal in refused
-            ],
+            [_dead_letter(records[one.place[0]], one, ingested[one.place[0]]) for one in refused],
             len(records),
-            sum(elements_of),
+            sum(decoded.counts),
             len(taken.quiet) - sum(row in read.refusals for row in taken.quiet),
             by_source,
-            [number for number, *_ in refused],
+            [one.place[0] for one in refused],
             feedback,
             [row_record[row] for row in read.feedback if row not in read.refusals],
             taken.placed_by_name,
             taken.unplaced,
         )
-
-    # ------------------------------------------------------------------------------------------------- decode
-
-    def _decode(self, number: int, record: SourceRecord, read: _Batch) -> int:
-        """Append the record's messages and refusals; returns how many elements it has."""
-        value = record.value
-        decoder = self._decoder_of(record)
-        has_envelope = isinstance(decoder, EnvelopeReader)
-        is_array = _is_array(value)
-        limit = self.limits.max_value_bytes if is_array or has_envelope else self.limits.max_message_bytes
-        if len(value) > limit:
-            refusal = Refusal(Reason.TOO_LARGE, None, f"{len(value):,} bytes, at most {limit:,}")
-            read.refused.append((number, 0, value, refusal))
-            return 1
-        if isinstance(decoder, EnvelopeReader):
-            envelope = decoder.open(value)
-            if isinstance(envelope, Refusal):
-                read.refused.append((number, 0, value, envelope))
-                return 1
-            return self._decode_elements(number, envelope.elements, envelope, read)
-        if not is_array:
-            _decode_one(number, 0, value, decoder, read)
-            return 1
-        if len(value) <= self.limits.max_message_bytes:
-            decoded = decoder.many(value)
-            if decoded is not None:
-                read.add(number, decoded)
-                return len(decoded)
-        return self._decode_each(number, value, decoder, read)
-
-    def _decoder_of(self, record: SourceRecord) -> _Decoder | EnvelopeReader:
-        topic, platform = record.topic, record.platform
-        native = self._native.get(topic)
-        if native is not None:
-            # A platform that has no mapping sends what we read as it is: the header is then only its name.
-            return native if platform is None else self._mapped.get((topic, platform), native)
-        mapped = self._mapped.get(tuple(topic.rsplit(".", 1)))  # type: ignore[arg-type]
-        if mapped is None:
-            raise ValueError(f"{topic} is not a source topic; known: {', '.join(self.topics)}")
-        return mapped
-
-    def _decode_each(self, number: int, value: bytes, decoder: _Decoder, read: _Batch) -> int:
-        """An array whose elements must be told apart: only the bad ones are refused, each with its exact bytes."""
-        try:
-            elements: Sequence[msgspec.Raw | bytes] = self._raw_list.decode(value)
-        except RecursionError:
-            split = _split_array(value)
-            if split is None:
-                read.refused.append((number, 0, value, Refusal(Reason.MALFORMED_JSON, None, "nested too deeply")))
-                return 1
-            elements = split
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            read.refused.append((number, 0, value, Refusal(Reason.MALFORMED_JSON, None, str(error))))
-            return 1
-        return self._decode_elements(number, elements, decoder, read)
-
-    def _decode_elements(
-        self, number: int, elements: Sequence[msgspec.Raw | bytes], decoder: _Decoder | Envelope, read: _Batch
-    ) -> int:
-        read.raws[number] = elements
-        for index, element in enumerate(elements):
-            raw = bytes(element)
-            if len(raw) > self.limits.max_message_bytes:
-                detail = f"{len(raw):,} bytes, at most {self.limits.max_message_bytes:,}"
-                read.refused.append((number, index, raw, Refusal(Reason.TOO_LARGE, None, detail)))
-                continue
-            _decode_one(number, index, raw, decoder, read)
-        return len(elements)
-
-    def _exact_bytes(
-        self, number: int, index: int, value: bytes, raws: dict[int, Sequence[msgspec.Raw | bytes]]
-    ) -> bytes:
-        """The bytes of one element as they came; an array that decoded at once is split only now."""
-        if number not in raws:
-            if not _is_array(value):
-                return value
-            raws[number] = self._raw_list.decode(value)
-        return bytes(raws[number][index])
 
     # -------------------------------------------------------------------------------------------------- times
 
@@ -395,7 +272,7 @@ class Intake:
         readings: list[int] = []
         quick: list[int] = []
         others: list[int] = []
-        for row, message in enumerate(read.messages):
+        for row, message in enumerate(read.decoded.messages):
             if type(message) is FeedbackMessage:
                 read.feedback.append(row)
                 refusal = self._refuse_feedback(message)
@@ -429,7 +306,7 @@ class Intake:
         """The readings that the rules must judge; those that no rule can judge are refused."""
         if not rows:
             return set()
-        messages: list[Any] = [read.messages[row] for row in rows]
+        messages: list[Any] = [read.decoded.messages[row] for row in rows]
         metrics = [message.metric for message in messages]
         values = np.array([message.value for message in messages], np.float64)
         refused = self.terms.reading_rules.refusals(metrics, [message.unit for message in messages], values)
@@ -443,7 +320,7 @@ class Intake:
         kept = [rows[at] for at in keep]
         partitions = []
         for row in kept:
-            record = read.records[read.places[row][0]]
+            record = read.decoded.records[read.decoded.places[row][0]]
             place = (record.topic, record.partition)
             partitions.append(self._partition_numbers.setdefault(place, len(self._partition_numbers)))
         quiet = self._readings.quiet(
@@ -458,22 +335,22 @@ class Intake:
 
     def _locate(self, rows: Sequence[int], time_ms: _Ints, read: _Batch) -> _Located:
         """Columns of the given messages; refusals go to the batch."""
-        refusals = read.refusals
-        messages: list[Any] = [read.messages[row] for row in rows]
-        reads: list[_Read] = []
+        decoded, refusals = read.decoded, read.refusals
+        messages: list[Any] = [decoded.messages[row] for row in rows]
+        statements: list[Statement] = []
         digests: list[bytes] = []
         for row, message in zip(rows, messages, strict=True):
-            one = _READERS[type(message)](self, message)
+            one = self._statements.read(message)
             if isinstance(one, Refusal):
                 refusals[row] = one  # what is wrong with the message itself goes before what is with its time
-                one = _NOTHING
-            reads.append(one)
+                one = NOTHING_SAID
+            statements.append(one)
             # The lengths keep a platform and an id that run into one another apart from another such pair.
             platform = message.platform or ""
             name = f"{SOURCES[one.source]}\0{len(platform)}\0{platform}\0{message.id}"
             digests.append(hashlib.blake2b(name.encode(), digest_size=16).digest())
-        fields = zip(*reads, strict=True) if reads else ((),) * len(_Read._fields)
-        columns: dict[str, Any] = dict(zip(_Read._fields, fields, strict=True))
+        fields = zip(*statements, strict=True) if statements else ((),) * len(Statement._fields)
+        columns: dict[str, Any] = dict(zip(Statement._fields, fields, strict=True))
         columns["report_id"] = [message.id for message in messages]
         columns["platform"] = [message.platform or "" for message in messages]
         keys = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
@@ -489,12 +366,9 @@ class Intake:
             if number and len(at):
                 lon[at], lat[at] = to_wgs84(lon[at], lat[at], name)
 
-        for here in np.flatnonzero((category == _UNKNOWN) & ~np.asarray(quiet, np.bool_)).tolist():
+        for here in np.flatnonzero((category == NO_CATEGORY) & ~np.asarray(quiet, np.bool_)).tolist():
             if rows[here] not in refusals:
-                source = SOURCES[columns["source"][here]]
-                label = getattr(messages[here], LABEL_FIELD[source])
-                detail = f"{_shown(label)} is no label of {source} in the catalogue"
-                refusals[rows[here]] = Refusal(Reason.UNKNOWN_CATEGORY, LABEL_FIELD[source], detail)
+                refusals[rows[here]] = unknown_category(SOURCES[columns["source"][here]], messages[here])
 
         cell = np.full(len(messages), -1, np.int32)
         placed = np.flatnonzero(~np.isnan(lon))
@@ -519,12 +393,12 @@ class Intake:
         columns["accuracy_cm"] = np.rint(accuracy_m * 100).astype(np.int32)
         columns["cell"] = cell
         columns["time_ms"] = time_ms[np.asarray(rows, np.int64)]
-        origins = [read.places[row] for row in rows]
-        topics = [read.records[number].topic for number, _ in origins]
+        origins = [decoded.places[row] for row in rows]
+        topics = [decoded.records[number].topic for number, _ in origins]
         numbers = {topic: self.terms.topic(topic) for topic in dict.fromkeys(topics)}
         columns["topic"] = [numbers[topic] for topic in topics]
-        columns["partition"] = [read.records[number].partition for number, _ in origins]
-        columns["offset"] = [read.records[number].offset for number, _ in origins]
+        columns["partition"] = [decoded.records[number].partition for number, _ in origins]
+        columns["offset"] = [decoded.records[number].offset for number, _ in origins]
         columns["index"] = [index for _, index in origins]
         stands = np.array([row not in refusals for row in rows], np.bool_)
         tickets = stands & (np.asarray(columns["source"]) == _HOTLINE)
@@ -538,17 +412,17 @@ class Intake:
 
     def _refuse_feedback(self, message: FeedbackMessage) -> Refusal | None:
         if message.action not in _ACTION_WORDS:
-            detail = f"{_shown(message.action)} is none of {', '.join(_ACTION_WORDS)}"
+            detail = f"{shown(message.action)} is none of {', '.join(_ACTION_WORDS)}"
             return Refusal(Reason.OUT_OF_RANGE, "action", detail)
         if incident_parts(self.pack.code, message.incident_id) is None:
-            detail = f"{_shown(message.incident_id)} is no incident of {self.pack.name}"
+            detail = f"{shown(message.incident_id)} is no incident of {self.pack.name}"
             return Refusal(Reason.UNKNOWN_INCIDENT, "incident_id", detail)
         return None
 
-    def _feedback(self, row: int, before: int, time_ms: int, ingested_ms: int, read: _Batch) -> Feedback:
-        message: Any = read.messages[row]
-        number, index = read.places[row]
-        record = read.records[number]
+    def _feedback(self, row: int, before: int, time_ms: int, ingested_ms: int, decoded: DecodedRecords) -> Feedback:
+        message: Any = decoded.messages[row]
+        number, index = decoded.places[row]
+        record = decoded.records[number]
         parts = incident_parts(self.pack.code, message.incident_id)
         assert parts is not None, "looked at when it was read"
         return Feedback(
@@ -563,7 +437,7 @@ class Intake:
             index,
             message.incident_id,
             record.key,
-            self._exact_bytes(number, index, record.value, read.raws),
+            decoded.exact_bytes(row),
         )
 
     def _where_outside(self, lon: _Floats, lat: _Floats) -> list[str]:
@@ -574,152 +448,21 @@ class Intake:
             for x, y, is_swapped in zip(lon.tolist(), lat.tolist(), swapped.tolist(), strict=True)
         ]
 
-    # ---------------------------------------------------------------------------------------- the four sources
 
-    def _read_iot(self, message: IotMessage) -> _Read | Refusal:
-        if message.state not in (None, "raised", "cleared"):
-            return Refusal(Reason.OUT_OF_RANGE, "state", f"{_shown(message.state)} is neither raised nor cleared")
-        if message.alarm is None:
-            if message.metric is None:
-                return Refusal(Reason.MISSING_FIELD, "alarm", "neither an alarm nor a metric with its value")
-            if message.value is None:
-                return Refusal(Reason.MISSING_FIELD, "value", "a metric without its value")
-            rules = self.terms.rules_of_metric.get(message.metric, ())
-            # Without rules it was never sent to be judged; it is read all the same, for what may be wrong with it.
-            reading = Reading(message.metric, message.value, rules) if rules else None
-            return self._read("iot", message, None, message.device_id, reading=reading, quiet=not rules)
-        return self._read("iot", message, message.alarm, message.device_id, quiet=message.state == "cleared")
-
-    def _read_video(self, message: VideoMessage) -> _Read | Refusal:
-        return self._read("video", message, message.event_type, message.camera_id, confidence=message.confidence)
-
-    def _read_hotline(self, message: HotlineMessage) -> _Read | Refusal:
-        return self._read("hotline", message, message.category, "", message.address, message.text)
-
-    def _read_patrol(self, message: PatrolMessage) -> _Read | Refusal:
-        return self._read("patrol", message, message.category, "", message.address, message.text)
-
-    def _read(
-        self,
-        source: str,
-        message: SourceMessage,
-        label: str | None,
-        device_id: str,
-        address: str | None = None,
-        text: str | None = None,
-        *,
-        confidence: float = np.nan,
-        reading: Reading | None = None,
-        quiet: bool = False,
-    ) -> _Read | Refusal:
-        """What all sources share: datum, position, accuracy, category, witness."""
-        rules = self._sources[source]
-        crs = rules.crs if message.crs is None else _CRS_NUMBER.get(message.crs, -1)
-        if crs < 0:
-            return Refusal(Reason.UNSUPPORTED_CRS, "crs", f"{_shown(message.crs)} is none of {', '.join(CRS)}")
-        lon, lat, accuracy_m, asset_id = message.lon, message.lat, message.accuracy_m, message.asset_id
-        if (lon is None) != (lat is None):
-            missing, given = ("lon", "lat") if lon is None else ("lat", "lon")
-            return Refusal(Reason.MISSING_FIELD, missing, f"{given} without {missing}")
-        by_name = False
-        if device_id:
-            device = self.pack.devices.get(device_id)
-            if device is not None:
-                asset_id = asset_id or device.asset_id
-                accuracy_m = device.accuracy_m if accuracy_m is None else accuracy_m
-                if lon is None:
-                    lon, lat, crs = device.lon, device.lat, 0  # the registry is in WGS-84 once read
-            elif lon is None:
-                detail = f"{_shown(device_id)} is not in devices.csv and the message has no position"
-                return Refusal(Reason.UNKNOWN_DEVICE, _DEVICE_FIELD[source], detail)
-        elif lon is None and (address or text):
-            place = self._gazetteer.place(address or "", text or "")
-            if place is not None:
-                lon, lat, accuracy_m, crs, by_name = place.lon, place.lat, place.accuracy_m, 0, True
-        category = _UNKNOWN
-        if reading is not None:
-            category = reading.rules[0][1]
-        elif label is not None:
-            category = self.pack.category_of(source, label)
-            if category == _UNKNOWN:
-                category = rules.fallback
-        return _Read(
-            rules.number,
-            category,
-            np.nan if lon is None else lon,
-            np.nan if lat is None else lat,
-            crs,
-            rules.entry.accuracy_m if accuracy_m is None else accuracy_m,
-            confidence,
-            device_id,
-            reading,
-            self._witness(rules.entry.witness, message),
-            asset_id or "",
-            mask_beginning(address, _MAX_TEXT) if address else "",
-            mask_beginning(text, _MAX_TEXT) if text else "",
-            quiet,
-            by_name,
-        )
-
-    def _witness(self, name: str | None, message: SourceMessage) -> str:
-        who = getattr(message, name, None) if name else None
-        if not who:
-            return ""
-        return self._hasher.hash(who) if name == "caller" else str(who)
-
-
-_UNKNOWN = -1
 _IOT, _HOTLINE = SOURCES.index("iot"), SOURCES.index("hotline")
 _MAX_FOUND_AT = 1_000_000
 _ACTION_WORDS = [action.value for action in Action]
-_CRS_NUMBER = {name: number for number, name in enumerate(CRS)}
-_DEVICE_FIELD = {"iot": "device_id", "video": "camera_id"}
-
-
-class _Read(NamedTuple):
-    """What a message says, before columns: ``lon`` and ``lat`` in the datum ``crs``, NaN where it has no position."""
-
-    source: int
-    category: int
-    lon: float
-    lat: float
-    crs: int
-    accuracy_m: float
-    confidence: float
-    device: str
-    reading: Reading | None
-    witness: str
-    asset_id: str
-    address: str
-    text: str
-    quiet: bool
-    by_name: bool
-
-
-_NOTHING = _Read(0, _UNKNOWN, np.nan, np.nan, 0, 0.0, np.nan, "", None, "", "", "", "", False, False)
 
 
 @dataclass(slots=True)
 class _Batch:
-    """A batch under way: what was decoded of it, and what was refused."""
+    """A batch under way: what was decoded of it, and what became of its messages."""
 
-    records: Sequence[SourceRecord]
-    messages: list[SourceMessage | FeedbackMessage] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)
-    """Record number and element index of each message."""
-    refused: list[tuple[int, int, bytes, Refusal]] = field(default_factory=list)
-    """What never became a message, by record number and element index."""
+    decoded: DecodedRecords
     refusals: dict[int, Refusal] = field(default_factory=dict)
     """By message."""
-    raws: dict[int, Sequence[msgspec.Raw | bytes]] = field(default_factory=dict)
-    """The elements of arrays that were split, by record number."""
     feedback: list[int] = field(default_factory=list)
     """The messages that are feedback."""
-
-    def add(self, number: int, messages: Sequence[SourceMessage | FeedbackMessage]) -> None:
-        """All elements of an array."""
-        self.messages.extend(messages)
-        self.places.extend((number, index) for index in range(len(messages)))
 
 
 @dataclass(slots=True)
@@ -749,112 +492,10 @@ class _Located:
         )
 
 
-class _Decoder(Protocol):
-    """Reads the messages of one topic."""
-
-    def read(self, raw: bytes) -> SourceMessage | FeedbackMessage | Refusal:
-        """One element."""
-        ...
-
-    def many(self, raw: bytes) -> Sequence[SourceMessage | FeedbackMessage] | None:
-        """A whole array at once; None if its elements must be told apart."""
-        ...
-
-
-def _decode_one(number: int, index: int, value: bytes, decoder: _Decoder | Envelope, read: _Batch) -> None:
-    message = decoder.read(value)
-    if isinstance(message, Refusal):
-        read.refused.append((number, index, value, message))
-    else:
-        read.messages.append(message)
-        read.places.append((number, index))
-
-
-class _NativeDecoder:
-    """Reads messages that name their fields as we do."""
-
-    def __init__(self, message_type: type[SourceMessage] | type[FeedbackMessage]) -> None:
-        self._one = msgspec.json.Decoder(message_type)
-        self._many = msgspec.json.Decoder(list[message_type])  # type: ignore[valid-type]
-        self._is_feedback = message_type is FeedbackMessage
-
-    def read(self, raw: bytes) -> SourceMessage | FeedbackMessage | Refusal:
-        """One element."""
-        try:
-            return self._one.decode(raw)
-        except REFUSES:
-            return explain_refusal(raw, self._one)
-
-    def many(self, raw: bytes) -> Sequence[SourceMessage | FeedbackMessage] | None:
-        """A whole array at once."""
-        try:
-            decoded: Sequence[SourceMessage | FeedbackMessage] = self._many.decode(raw)
-        except REFUSES:
-            return None
-        return decoded
-
-
-class _SourceRules(NamedTuple):
-    """What the pack says of a source, looked up once."""
-
-    number: int
-    entry: SourceEntry
-    crs: int
-    fallback: int
-
-
-def _source_rules(pack: CityPack, source: str) -> _SourceRules:
-    entry = pack.sources[source]
-    fallback = _UNKNOWN if entry.fallback_category is None else pack.category_index(entry.fallback_category)
-    return _SourceRules(SOURCES.index(source), entry, _CRS_NUMBER[entry.crs], fallback)
-
-
-_READERS: dict[type[SourceMessage], Callable[[Intake, Any], _Read | Refusal]] = {
-    IotMessage: Intake._read_iot,
-    VideoMessage: Intake._read_video,
-    HotlineMessage: Intake._read_hotline,
-    PatrolMessage: Intake._read_patrol,
-}
-
-
-def _is_array(value: bytes) -> bool:
-    return value[:1] != b"{" and value.lstrip(b" \t\r\n")[:1] == b"["
-
-
-# Strings whole, so that what looks like structure inside them is none.
-_STRUCTURE = re.compile(rb'"(?:[^"\\\\]+|\\\\.)*"|[][{},]', re.DOTALL)
-
-
-def _split_array(value: bytes) -> list[bytes] | None:
-    """The elements of a JSON array that nests too deeply for the decoder; None if its brackets do not match."""
-    if value.count(b"[") + value.count(b"{") > _MAX_BRACKETS:
-        return None
-    elements: list[bytes] = []
-    depth = start = 0
-    for token in _STRUCTURE.finditer(value):
-        mark = value[token.start() : token.start() + 1]
-        if mark in (b"[", b"{"):
-            depth += 1
-            if depth == 1:
-                start = token.end()
-        elif mark in (b"]", b"}"):
-            depth -= 1
-            if depth == 0:
-                elements.append(value[start : token.start()].strip())
-                return elements if all(elements) and not value[token.end() :].strip() else None
-        elif mark == b"," and depth == 1:
-            elements.append(value[start : token.start()].strip())
-            start = token.end()
-    return None
-
-
-def _shown(value: str | None) -> str:
-    """A wrong value in a refusal: at most its beginning, without anybody's number."""
-    return repr(None if value is None else mask_beginning(value, _MAX_SHOWN))
-
-
-def _dead_letter(record: SourceRecord, index: int, value: bytes, refusal: Refusal, ingested_ms: int) -> DeadLetter:
-    return DeadLetter(record.topic, record.partition, record.offset, index, record.key, value, *refusal, ingested_ms)
+def _dead_letter(record: SourceRecord, one: RefusedElement, ingested_ms: int) -> DeadLetter:
+    return DeadLetter(
+        record.topic, record.partition, record.offset, one.place[1], record.key, one.value, *one.refusal, ingested_ms
+    )
 
 
 def _time_ms(time: datetime | int) -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from geo.grid import Grid
 from streams.messages import platform_topic
-from streams.pack_check import PACK_FILES, examine_pack
+from streams.pack_check import examine_pack
 from streams.pack_entries import (
+    PACK_FILES,
     Category,
     Device,
     Fault,

@@ -26,7 +26,7 @@ from geo.features import Feature, FeatureError, polygon_of, read_features
 from geo.plane import metres_per_degree
 from geo.tessellation import Pieces, TessellationError, bisect, join, repair, subdivide
 from streams import pack_templates
-from streams.pack_check import CATALOGUE, CITY, DEVICES, GRID, PLACES
+from streams.pack_entries import CATALOGUE, CITY, DEVICES, GRID, PLACES
 
 LEVELS = ("county", "street", "community", "grid")
 BOUNDARY_LEVELS = LEVELS[:3]

@@ -1,4 +1,7 @@
-"""What a city pack consists of: one frozen type for each kind of entry, already checked and in internal units."""
+"""What a city pack consists of: its files, and one frozen type for each kind of entry.
+
+Entries are already checked and in internal units.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
+
+CITY = "city.toml"
+GRID = "grid.geojson"
+CATALOGUE = "catalogue.toml"
+DEVICES = "devices.csv"
+PLACES = "places.csv"
+HOLIDAYS = "holidays.csv"
+
+PACK_FILES = (CITY, GRID, CATALOGUE, DEVICES, PLACES, HOLIDAYS)
+"""What a pack is made of; any other file in its folder is not read and does not change its version."""
+REQUIRED_FILES = (CITY, GRID, CATALOGUE)
+
+ACCURACY_MAX_M = 5000.0
+"""The most that an accuracy may be."""
+YEAR_S = 366 * 86_400.0
+"""The most that a time span may be, seconds."""
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -25,11 +25,10 @@ import msgspec
 from streams.messages import MESSAGE_OF_SOURCE, Reason, SourceMessage
 from streams.pack_entries import FieldPath, PlatformMapping
 from streams.platform_times import TimeFormat
-from streams.privacy import mask_beginning
-from streams.refusal import REFUSES, Refusal, explain_refusal, json_kind, number_fields, object_fields
+from streams.refusal import REFUSES, Refusal, explain_refusal, json_kind, number_fields, object_fields, shown
 
-_MAX_SHOWN = 64
-"""Characters of a wrong value that its refusal shows; also the most that a number as a text may have."""
+_MAX_NUMBER = 64
+"""Characters that a number as a text may have."""
 
 
 class PlatformReader:
@@ -244,7 +243,7 @@ def _time_reader(time_format: TimeFormat) -> Callable[[Any], int | str]:
         except TypeError:
             raise _Unusable(Reason.WRONG_TYPE, f"a JSON {_kind(value)} is no time") from None
         except ValueError as error:
-            raise _Unusable(Reason.INVALID_TIME, f"{_shown(value)} is not {time_format}: {error}") from None
+            raise _Unusable(Reason.INVALID_TIME, f"{shown(value)} is not {time_format}: {error}") from None
 
     return read
 
@@ -255,7 +254,7 @@ def _number_reader(scale: float | None) -> Callable[[Any], float]:
         if scale is not None and math.isfinite(number):
             number = exactly(number, scale)
         if not math.isfinite(number):
-            raise _Unusable(Reason.OUT_OF_RANGE, f"{_shown(value)} is beyond all numbers")
+            raise _Unusable(Reason.OUT_OF_RANGE, f"{shown(value)} is beyond all numbers")
         return number
 
     return read
@@ -270,8 +269,8 @@ def _number(value: Any) -> float:
     if isinstance(value, str):
         text = value.strip()
         # Python's float() would take nan, 1_000 and the digits of other scripts.
-        if len(text) > _MAX_SHOWN or not _NUMBER.fullmatch(text):
-            raise _Unusable(Reason.WRONG_TYPE, f"{_shown(value)} is no number")
+        if len(text) > _MAX_NUMBER or not _NUMBER.fullmatch(text):
+            raise _Unusable(Reason.WRONG_TYPE, f"{shown(value)} is no number")
         return float(text)
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Unusable(Reason.WRONG_TYPE, f"a JSON {_kind(value)} is no number")
@@ -318,11 +317,6 @@ _KINDS = {dict: "object", list: "array", str: "string", bool: "boolean", int: "n
 
 def _kind(value: Any) -> str:
     return _KINDS[type(value)]
-
-
-def _shown(value: str | int | float) -> str:
-    """A wrong value in a refusal: at most its beginning, without anybody's number."""
-    return repr(mask_beginning(str(value), _MAX_SHOWN))
 
 
 # ---------------------------------------------------------------------------------------------------- where it stands

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 import msgspec
 
 from streams.messages import Reason
+from streams.privacy import mask_beginning
 
 
 class Refusal(NamedTuple):
@@ -19,6 +20,8 @@ class Refusal(NamedTuple):
     detail: str
 
 
+_MAX_SHOWN = 64
+"""Characters of a wrong value that its refusal shows."""
 REFUSES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that it does not take."""
 
@@ -121,3 +124,8 @@ def json_kind(value: bytes) -> str:
     first = value.lstrip(b" \t\r\n")[:1]
     kinds = {b"{": "object", b"[": "array", b'"': "string", b"t": "boolean", b"f": "boolean", b"n": "null"}
     return kinds.get(first, "number")
+
+
+def shown(value: str | int | float | None) -> str:
+    """A wrong value in a refusal: at most its beginning, without anybody's number."""
+    return repr(None if value is None else mask_beginning(str(value), _MAX_SHOWN))

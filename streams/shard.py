@@ -17,7 +17,8 @@ import numpy.typing as npt
 from streams.blocks import Block, Mark
 from streams.copies import DeviceCopies
 from streams.dead_letters import DeadLetter
-from streams.dedupe import (
+from streams.dedupe import Decided, Dedupe
+from streams.dedupe_kernels import (
     AFTER_ITS_END,
     BEFORE_ITS_END,
     FOUNDED,
@@ -28,8 +29,6 @@ from streams.dedupe import (
     RECURRENCE,
     REDELIVERED,
     REPEAT,
-    Decided,
-    Dedupe,
 )
 from streams.feedback import ACTIONS, APPLIED, CLOSED, REPEATED, STATUSES, Feedback, columns_of
 from streams.feedback import REDELIVERED as FEEDBACK_REDELIVERED

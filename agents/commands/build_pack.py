@@ -28,7 +28,8 @@ from streams.pack_building import (
     read_boundaries,
     read_official_names,
 )
-from streams.pack_check import CITY, GRID, check_pack
+from streams.pack_check import check_pack
+from streams.pack_entries import CITY, GRID
 
 
 @click.command(

@@ -24,7 +24,8 @@ from streams.pack import (
     parse_pack,
     read_pack_files,
 )
-from streams.pack_check import PACK_FILES, check_pack, pack_version
+from streams.pack_check import check_pack, pack_version
+from streams.pack_entries import PACK_FILES
 from streams.toml_lines import TomlLines
 
 CITY = """\

@@ -10,7 +10,7 @@ from city_scenario import CITY_TOML, KEY, City, at_ms, make_pack
 
 from geo.grid import Grid
 from geo.plane import distance_m
-from streams import pack_check
+from streams import pack_tables
 from streams.blocks import decode_block, encode_blocks
 from streams.intake import Intake, IntakeBatch, SourceRecord
 from streams.messages import TOPIC_OF_SOURCE
@@ -259,7 +259,7 @@ def test_a_hundred_thousand_places_are_all_found():
 
 
 def test_more_places_than_are_taken_are_one_clear_line(monkeypatch):
-    monkeypatch.setattr(pack_check, "MAX_NAMES", 4)
+    monkeypatch.setattr(pack_tables, "MAX_NAMES", 4)
     with pytest.raises(PackError, match=r"^places.csv:5: more than 4 names and aliases; no more are taken$"):
         make_pack(places=PLACES)
 

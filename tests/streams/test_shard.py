@@ -12,7 +12,7 @@ from city_scenario import CITY_TOML, KEY, City, at_ms, make_pack, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import dedupe
+from streams import dedupe_kernels
 from streams.blocks import Mark, decode_block, encode_blocks
 from streams.intake import Intake, SourceRecord
 from streams.messages import TOPIC_OF_SOURCE, Assignment
@@ -338,4 +338,4 @@ def test_the_kernel_is_compiled_once():
     shard().apply(REPORTS, PACK.version)
     (data,) = encode_blocks(TERMS, REPORTS)
     shard().apply_block(decode_block(data, TERMS))
-    assert len(dedupe._decide.signatures) == 1
+    assert len(dedupe_kernels.decide.signatures) == 1
