@@ -854,7 +854,8 @@ def _shown(value: str | None) -> str:
 
 
 def _dead_letter(record: SourceRecord, index: int, value: bytes, refusal: Refusal, ingested_ms: int) -> DeadLetter:
-    return DeadLetter(record.topic, record.partition, record.offset, index, record.key, value, *refusal, ingested_ms)
+    place = (record.topic, record.partition, record.offset, index)
+    return DeadLetter(*place, record.key, value, *refusal, ingested_ms, record.platform or None)
 
 
 def _time_ms(time: datetime | int) -> int:

@@ -367,7 +367,22 @@ def test_short_forms_without_end_are_looked_at_no_further_than_names():
 
 
 WORDS = st.sampled_from(
-    ["平定", "南关", "盂县", "城区", "建设", "冠山镇", "南关村", "建设社区", "人民路", "解放路", "人小", "与", "，", "好"]
+    [
+        "平定",
+        "南关",
+        "盂县",
+        "城区",
+        "建设",
+        "冠山镇",
+        "南关村",
+        "建设社区",
+        "人民路",
+        "解放路",
+        "人小",
+        "与",
+        "，",
+        "好",
+    ]
 )
 REPEATED = st.builds(
     lambda words, times: "".join(words) * times, st.lists(WORDS, min_size=1, max_size=4), st.integers(1, LOOKED_AT)

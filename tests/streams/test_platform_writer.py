@@ -49,7 +49,9 @@ def mappings(draw: st.DrawFn) -> PlatformMapping:
             fields[field.name] = (FieldPath.parse(around + draw(shapes).format(number) + end),)
     numbers = number_fields(MESSAGE_OF_SOURCE[source])
     if draw(st.booleans()):
-        fields["id"] = draw(ids_of([paths[0] for name, paths in fields.items() if name not in {*numbers, "id", "time"}]))
+        fields["id"] = draw(
+            ids_of([paths[0] for name, paths in fields.items() if name not in {*numbers, "id", "time"}])
+        )
     conversions = st.builds(
         UnitConversion, st.just("cm"), st.sampled_from([0.1, 2.54, 7.0]), st.sampled_from([0.0, -32.5])
     )
