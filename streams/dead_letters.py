@@ -23,7 +23,7 @@ _NAME = "".join(rf"(?:{letter}|(?<!\\)\\++u00(?:{ord(letter):x}|{ord(letter.uppe
 _NAMED = re.compile(_NAME, re.IGNORECASE)
 # What is named so: a text or another scalar if it is whole and the JSON goes on after it, else all that follows.
 _CALLER = re.compile(
-    rf"({_NAME}[^\":=>,]{{0,40}}[\\\"']*\s*[:=>]\s*)"
+    rf"({_NAME}[^\":=>,]{{0,40}}+[\\\"']*+\s*+[:=>]\s*+)"
     r"(?:(?:\"(?:[^\"\\]|\\.)*+\"|-?\d[\d.e+-]*+|true|false|null)(?=\s*[,}\]])|.*)",
     re.IGNORECASE | re.DOTALL,
 )
