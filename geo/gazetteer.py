@@ -45,7 +45,7 @@ MAX_ACCURACY_M = 5_000.0
 LOOKED_AT = 2_000
 """Characters of an address and of a text that are looked at."""
 MOST_NAMED = 32
-"""Names in an address or a text that are looked at: the first ones."""
+"""Names in an address or a text that are looked at: the first ones, and at most as many short forms before them."""
 SAME_PLACE_M = 250.0
 """Entries of one name that lie no further than this from their middle are one place: the gates of a park."""
 
@@ -216,14 +216,16 @@ class Gazetteer:
             # A name at the cut may be the beginning of a longer one.
             found = [one for one in found if one.start + self._index.longest <= len(plain)]
         found = found[:MOST_NAMED]
-        before = 0
+        before, shorts_left = 0, MOST_NAMED
         for at, one in enumerate(found):
             start, end, number = one
             following = found[at + 1] if at + 1 < len(found) else None
             until = len(plain) if following is None else following.start
             meant = self._meant[self._first[number] : self._first[number + 1]]
             split = int(np.searchsorted(meant, self._places))
-            yield from self._shorts_before(plain, before, start, self._cell[meant])
+            shorts = self._shorts_before(plain, before, start, self._cell[meant], shorts_left)
+            shorts_left -= len(shorts)
+            yield from shorts
             if following is not None and self._crossings:
                 yield from self._crossing(plain, one, following)
             after = plain[end : min(until, end + _AFTERWARDS)]
@@ -240,21 +242,30 @@ class Gazetteer:
                 end = meet.end() if meet else other.end
                 yield _Named(plain[one.start : end], places, [], plain[end : end + _AFTERWARDS])
 
-    def _shorts_before(self, plain: str, low: int, end: int, cells: NDArray[np.int32]) -> Iterator[_Named]:
-        """Short forms of areas that end where a name begins, if what the name means may lie in them.
+    def _shorts_before(self, plain: str, low: int, end: int, cells: NDArray[np.int32], most: int) -> list[_Named]:
+        """Short forms of areas, at most so many, that end where a name begins, if what the name means may lie in them.
 
         平定 is 平定县 in 平定冠山镇; alone it is a word like another, as 平坦 (平坦镇), 建设 and 新华 are.
         """
+        shorts: list[_Named] = []
+        while len(shorts) < most:
+            short = self._short_before(plain, low, end, cells)
+            if short is None:
+                break
+            shorts.append(short)
+            end -= len(short.name)
+            cells = np.array(short.areas, np.int32)
+        return shorts
+
+    def _short_before(self, plain: str, low: int, end: int, cells: NDArray[np.int32]) -> _Named | None:
         for length in self._short_lengths:
-            start = end - length
-            if start < low:
+            if end - length < low:
                 continue
-            short = plain[start:end]
+            short = plain[end - length : end]
             areas = [area for area in self._shorts.get(short, ()) if self._lie_in(cells, area).any()]
             if areas:
-                yield _Named(short, [], areas, "")
-                yield from self._shorts_before(plain, low, start, np.array(areas, np.int32))
-                return
+                return _Named(short, [], areas, "")
+        return None
 
     # --------------------------------------------------------------------------------------------------- context
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
-from streams.messages import DeadLetterRecord, Reason, source_of
+from streams.messages import SOURCE_OF_TOPIC, DeadLetterRecord, Reason, source_of
 from streams.privacy import mask_beginning, mask_text
 
 _EXCERPT = 400
 _LOOKED_AT_BYTES = 8 * _EXCERPT
 """An escaped character takes six bytes, twelve beyond the basic plane."""
-# A caller who is not a phone number that patterns know, or is cut off, must not show either.
-_CALLER = re.compile(r"(\"caller\"\s*:\s*)(?:\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)|[^,}\]\s]+)", re.IGNORECASE | re.DOTALL)
+# The name in any case, its letters perhaps escaped, and once more in a JSON text within a JSON text.
+_NAME = "".join(rf"(?:{letter}|(?<!\\)\\++u00(?:{ord(letter):x}|{ord(letter.upper()):x}))" for letter in "caller")
+_NAMED = re.compile(_NAME, re.IGNORECASE)
+# What is named so: a text or another scalar if it is whole and the JSON goes on after it, else all that follows.
+_CALLER = re.compile(
+    rf"({_NAME}[^\":=>,]{{0,40}}+[\\\"']*+\s*+[:=>]\s*+)"
+    r"(?:(?:\"(?:[^\"\\]|\\.)*+\"|-?\d[\d.e+-]*+|true|false|null)(?=\s*[,}\]])|.*)",
+    re.IGNORECASE | re.DOTALL,
+)
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 try:
@@ -40,6 +49,8 @@ class DeadLetter:
     field: str | None
     detail: str
     ingested_ms: int
+    platform: str | None = None
+    """The platform that the record's header named."""
 
     @property
     def source(self) -> str:
@@ -57,6 +68,7 @@ class DeadLetter:
             "partition": str(self.partition),
             "offset": str(self.offset),
             "index": str(self.index),
+            "platform": self.platform or "",
             "ingested_at": _rfc3339(self.ingested_ms),
             "service_version": SERVICE_VERSION,
         }
@@ -79,12 +91,18 @@ class DeadLetter:
                 texts["detail"],
                 # A datetime64 has no zone, and says so with a warning when it is given one.
                 int(np.datetime64(texts["ingested_at"].removesuffix("Z"), "ms").astype(np.int64)),
+                texts["platform"] or None,
             )
         except KeyError as error:
             raise ValueError(f"a dead letter without the header {error}") from error
 
+    @property
+    def _is_of_a_hotline_platform(self) -> bool:
+        """Its callers may stand under any name, so nothing of it may show."""
+        return self.source == "hotline" and bool(self.platform or self.topic not in SOURCE_OF_TOPIC)
+
     def record(self) -> DeadLetterRecord:
-        """The description for the table and the file: no content but a masked excerpt."""
+        """The description for the table and the file: no content but a masked excerpt, where there may be one."""
         return DeadLetterRecord(
             origin=f"{self.topic}:{self.partition}:{self.offset}:{self.index}",
             reason=self.reason.value,
@@ -93,7 +111,7 @@ class DeadLetter:
             source=self.source,
             sha256=hashlib.sha256(self.value).hexdigest(),
             size_bytes=len(self.value),
-            excerpt=_excerpt(self.value),
+            excerpt="" if self._is_of_a_hotline_platform else _excerpt(self.value),
             ingested_at=_rfc3339(self.ingested_ms),
             service_version=SERVICE_VERSION,
         )
@@ -104,6 +122,24 @@ def _rfc3339(time_ms: int) -> str:
     return str(np.datetime_as_string(np.datetime64(time_ms, "ms"), unit="ms", timezone="UTC"))
 
 
+def _without_callers(text: str) -> str:
+    """The text with nothing of what is named after a caller."""
+    try:
+        return json.dumps(_blanked(json.loads(text)), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        # Cut off, no JSON, or too deep.
+        return _CALLER.sub(r'\1"****"', text)
+
+
+def _blanked(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {key: "****" if "caller" in key.lower() else _blanked(inner) for key, inner in part.items()}
+    if isinstance(part, list):
+        return [_blanked(inner) for inner in part]
+    # A text may be JSON written twice.
+    return _CALLER.sub(r'\1"****"', part) if isinstance(part, str) else part
+
+
 def _excerpt(value: bytes) -> str:
     """The beginning of a value for a person to recognise it by: escapes resolved, caller left out, numbers masked.
 
@@ -111,7 +147,8 @@ def _excerpt(value: bytes) -> str:
     and full-width digits are not digits at all.
     """
     text = value[:_LOOKED_AT_BYTES].decode(errors="replace").replace("\0", "")
-    text = _CALLER.sub(r'\1"****"', text)
+    if _NAMED.search(text):
+        text = _without_callers(text)
     text = re.sub(r"\\[nrt]", " ", _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text))
     # Two halves of an escaped pair are one character; a half alone cannot be written as UTF-8.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -493,9 +493,8 @@ class _Located:
 
 
 def _dead_letter(record: SourceRecord, one: RefusedElement, ingested_ms: int) -> DeadLetter:
-    return DeadLetter(
-        record.topic, record.partition, record.offset, one.place[1], record.key, one.value, *one.refusal, ingested_ms
-    )
+    place = (record.topic, record.partition, record.offset, one.place[1])
+    return DeadLetter(*place, record.key, one.value, *one.refusal, ingested_ms, record.platform or None)
 
 
 def _time_ms(time: datetime | int) -> int:

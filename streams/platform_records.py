@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,24 +26,35 @@ class RecordTimes:
 
     def newest_ms(self, value: bytes) -> int | None:
         """The newest readable time in a record's value, Unix ms; None if there is none."""
-        times = [self._ms(part[step]) for part, step in self._places(_decoded(value))]
-        return max((time for time in times if time is not None), default=None)
+        times: list[int] = []
+
+        def noted(said: Any) -> Any:
+            if (time_ms := self._ms(said)) is not None:
+                times.append(time_ms)
+            return said
+
+        self._change(_decoded(value), noted)
+        return max(times, default=None)
 
     def moved(self, value: bytes, shift_ms: int) -> bytes:
         """The value with every readable time moved; byte for byte the same without one."""
-        decoded = _decoded(value)
-        changed = False
-        for part, step in self._places(decoded):
-            time_ms = self._ms(part[step])
+        is_same = True
+
+        def later(said: Any) -> Any:
+            nonlocal is_same
+            time_ms = self._ms(said)
             if time_ms is None:
-                continue
+                return said
             try:
-                said = self._format.write(time_ms + shift_ms)
+                written = self._format.write(time_ms + shift_ms)
             except ValueError:
-                continue  # beyond the calendar
-            part[step] = str(said) if isinstance(part[step], str) else said
-            changed = True
-        return json.dumps(decoded, ensure_ascii=False, separators=(",", ":")).encode() if changed else value
+                return said  # beyond the calendar
+            is_same = False
+            return str(written) if isinstance(said, str) else written
+
+        decoded = _decoded(value)
+        self._change(decoded, later)
+        return value if is_same else json.dumps(decoded, ensure_ascii=False, separators=(",", ":")).encode()
 
     def _ms(self, said: object) -> int | None:
         try:
@@ -55,17 +66,16 @@ class RecordTimes:
             return None
         return int(read.timestamp() * 1000) if read.tzinfo is not None else None
 
-    def _places(self, decoded: Any) -> Iterator[tuple[Any, Any]]:
-        """Objects or arrays of a decoded value, each with the key or index at which it has a time."""
-        if self._elements is None or self._path.in_envelope:
-            wholes = decoded if isinstance(decoded, list) else [decoded]
-        else:
-            found = _last(decoded, [*self._elements.steps, 0])
-            wholes = found[0] if found is not None else []
-        for whole in wholes:
-            place = _last(whole, self._path.steps)
-            if place is not None:
-                yield place
+    def _change(self, decoded: Any, change: Callable[[Any], Any]) -> None:
+        """Put what ``change`` makes of it in the place of every time of a decoded value."""
+
+        def in_each(wholes: Any) -> Any:
+            for whole in wholes if isinstance(wholes, list) else [wholes]:
+                _changed(whole, self._path.steps, change)
+            return wholes
+
+        steps = () if self._elements is None or self._path.in_envelope else self._elements.steps
+        _changed(decoded, steps, in_each)
 
 
 def record_times(pack: CityPack) -> dict[tuple[str, str], RecordTimes]:
@@ -93,16 +103,16 @@ def _decoded(value: bytes) -> Any:
         return None
 
 
-def _last(whole: Any, steps: Sequence[str | int]) -> tuple[Any, Any] | None:
-    """The innermost object or array on the way, with the last step, if all of the way is there."""
-    part: Any = whole
-    place = None
-    for step in steps:
-        if isinstance(step, str):
-            is_there = isinstance(part, dict) and step in part
-        else:
-            is_there = isinstance(part, list) and step < len(part)
-        if not is_there:
-            return None
-        place, part = (part, step), part[step]
-    return place
+def _changed(value: Any, steps: Sequence[str | int], change: Callable[[Any], Any]) -> Any:
+    """The value with what the steps lead to changed in place, as a mapping is read: also within a text with commas."""
+    if not steps:
+        return change(value)
+    step, *others = steps
+    if isinstance(step, str):
+        if isinstance(value, dict) and step in value:
+            value[step] = _changed(value[step], others, change)
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, list) and step < len(parts):
+        parts[step] = _changed(parts[step], others, change)
+    return ",".join(parts) if isinstance(value, str) else value

@@ -135,8 +135,8 @@ class _Field(NamedTuple):
     """Makes ours of the platform's value."""
     within: tuple[str | int, ...]
     may_be_missing: bool
-    joins: bool
-    """A further part of an id."""
+    part: int | None
+    """Of an id that is made of several values which of them this is; None for all else."""
     place: _Place
 
 
@@ -147,17 +147,18 @@ class _Meaning:
         self._type = MESSAGE_OF_SOURCE[mapping.source]
         self._decoder = msgspec.json.Decoder(self._type)
         readings = {name: _reader(mapping, name, timezone) for name in self._type.__struct_fields__}
-        fields = [
-            _Field(name, reading, path.within, path.may_be_missing, at > 0, _Place(name, path))
-            # In the order of the type, so that of several faults the one is told that it is of a message of ours.
-            for name, reading in readings.items()
-            for at, path in enumerate(mapping.fields.get(name, ()))
-        ]
+        fields: list[_Field] = []
+        # In the order of the type, so that of several faults the one is told that it is of a message of ours.
+        for name, reading in readings.items():
+            paths = mapping.fields.get(name, ())
+            for at, path in enumerate(paths):
+                part = at if len(paths) > 1 else None
+                fields.append(_Field(name, reading, path.within, path.may_be_missing, part, _Place(name, path)))
         # The values of an element come before those of its envelope.
         self._fields = sorted(fields, key=lambda field: field.place.path.in_envelope)
         self.of_elements = [field.place for field in fields if not field.place.path.in_envelope]
         self.of_envelope = [field.place for field in fields if field.place.path.in_envelope]
-        self._shown = {field.name: field.place.shown for field in fields if not field.joins}
+        self._shown = {field.name: field.place.shown for field in fields if not field.part}
         self._same = {name: constant_of(mapping, name) for name in mapping.constants}
         self._same.setdefault("platform", mapping.name)
         self._units = mapping.units
@@ -167,7 +168,8 @@ class _Meaning:
     def message(self, values: Sequence[Any]) -> SourceMessage | Refusal:
         """The message that the values, one for each field, make."""
         given = self._same.copy()
-        for (name, read, within, may_be_missing, joins, place), value in zip(self._fields, values, strict=True):
+        parts: dict[int, Any] = {}
+        for (name, read, within, may_be_missing, part, place), value in zip(self._fields, values, strict=True):
             try:
                 said = _inside(value, within) if within else value
                 if said is None or said == "":
@@ -177,8 +179,13 @@ class _Meaning:
                 meant = read(said)
             except _Unusable as error:
                 return Refusal(error.reason, place.shown, error.detail)
-            if meant != "":
-                given[name] = f"{given[name]}-{meant}" if joins else meant
+            if part is not None:
+                parts[part] = meant
+            elif meant != "":
+                given[name] = meant
+        if parts:
+            # In the mapping's order: what stands in the envelope is read last, and may come first.
+            given["id"] = "-".join(parts[part] for part in sorted(parts))
         if (conversions := self._units.get(given.get("unit", ""))) is not None:
             ours = self._unit_of_metric.get(given.get("metric", ""))
             conversion = next((one for one in conversions if one.unit == ours), conversions[0])

@@ -43,7 +43,7 @@ from streams.messages import (
 
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI_VERSION = "3.0.0"
-PROMISES_VERSION = "1.1.0"
+PROMISES_VERSION = "1.2.0"
 """Of what the AsyncAPI document promises; raised when that changes, not with each release of the service."""
 
 Schema = dict[str, Any]
@@ -66,6 +66,7 @@ class DeadLetterHeaders(msgspec.Struct, kw_only=True):
     partition: str
     offset: str
     index: str
+    platform: str
     ingested_at: str
     service_version: str
 
@@ -197,11 +198,14 @@ _MEANING = {
     "partition": "Its partition there, in decimal digits.",
     "offset": "Its offset there, in decimal digits.",
     "index": "Which element of the array it was, in decimal digits; 0 for a single object.",
+    "DeadLetterHeaders.platform": "The platform that its header named, needed to send it again; empty where it named "
+    "none.",
     "service_version": "Version of the service that refused it.",
     "DeadLetterRecord.origin": "Where the message stood: topic:partition:offset:index.",
     "sha256": "SHA-256 of the refused bytes, in hexadecimal.",
     "size_bytes": "How many bytes were refused.",
-    "excerpt": "The beginning of what was refused, with numbers of people masked.",
+    "excerpt": "The beginning of what was refused, without callers and with numbers of people masked; empty for a "
+    "hotline's message that came through a platform, for its callers may stand under any name.",
     "ingested_at": "When it reached the service.",
 }
 
@@ -407,6 +411,7 @@ EXAMPLES: dict[str, list[Any]] = {
             "partition": "2",
             "offset": "1041",
             "index": "0",
+            "platform": "",
             "ingested_at": "2026-06-01T00:40:02.000Z",
             "service_version": "0.1.0",
         }

@@ -358,6 +358,46 @@ def test_only_the_first_names_are_looked_at():
     assert where("人民路，" * MOST_NAMED + "五一路") is None
 
 
+def test_short_forms_without_end_are_looked_at_no_further_than_names():
+    """998 of them before one name were once too deep for the stack."""
+    address = "平定" * ((LOOKED_AT - 3) // 2) + "冠山镇"
+    assert where(address) == where("平定冠山镇")
+    assert len(list(GAZETTEER._named(address))) == 1 + MOST_NAMED
+    assert len(list(GAZETTEER._named("平定冠山镇，" * MOST_NAMED))) == 2 * MOST_NAMED
+
+
+WORDS = st.sampled_from(
+    [
+        "平定",
+        "南关",
+        "盂县",
+        "城区",
+        "建设",
+        "冠山镇",
+        "南关村",
+        "建设社区",
+        "人民路",
+        "解放路",
+        "人小",
+        "与",
+        "，",
+        "好",
+    ]
+)
+REPEATED = st.builds(
+    lambda words, times: "".join(words) * times, st.lists(WORDS, min_size=1, max_size=4), st.integers(1, LOOKED_AT)
+)
+
+
+@given(st.lists(REPEATED | st.text(max_size=20), max_size=4).map("".join), REPEATED)
+@example("城区" * 998 + "上站街道", "南关" * 998 + "南关村")
+def test_whatever_is_said_however_often_is_a_bounded_number_of_names(address, text):
+    GAZETTEER.place(address, text)
+    for said in (address, text):
+        # A crossing of two roads is found beside them.
+        assert len(list(GAZETTEER._named(said))) <= 3 * MOST_NAMED
+
+
 def test_more_names_than_are_taken_are_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(gazetteer, "MAX_NAMES", 3)
     make_gazetteer([spot("人民路|人民大街|大街", 0.01)])

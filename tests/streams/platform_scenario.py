@@ -93,6 +93,17 @@ lat = "位置[1]?"
 1 = "wgs84"
 2 = "gcj02"
 
+[platform.rows]  # numbered within a sheet, and the sheet comes first
+source = "hotline"
+time_format = "unix_ms"
+elements = "rows"
+[platform.rows.fields]
+id = ["^sheet", "n"]
+time = "t"
+category = "c"
+text = "nr?"
+caller = "lxr?"
+
 [platform.walks]
 source = "patrol"
 [platform.walks.fields]

@@ -29,6 +29,13 @@ words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 shapes = st.sampled_from(["k{}", "part.k{}", "part.inner.k{}", "list[{}]", "list{}[1].k", '"键 .{}"'])
 
 
+def ids_of(paths: list[FieldPath]) -> st.SearchStrategy[tuple[FieldPath, ...]]:
+    """Ids made of what other fields say, in any order, part of it in the element."""
+    parts = [replace(path, may_be_missing=False) for path in paths]
+    several = st.permutations(parts).flatmap(lambda order: st.integers(2, 3).map(lambda n: tuple(order[:n])))
+    return several.filter(lambda some: not all(path.in_envelope for path in some))
+
+
 @st.composite
 def mappings(draw: st.DrawFn) -> PlatformMapping:
     """Any mapping of any source: each field in a place of its own, some in the envelope, some in arrays."""
@@ -41,6 +48,10 @@ def mappings(draw: st.DrawFn) -> PlatformMapping:
             end = "" if field.required or draw(st.booleans()) else "?"
             fields[field.name] = (FieldPath.parse(around + draw(shapes).format(number) + end),)
     numbers = number_fields(MESSAGE_OF_SOURCE[source])
+    if draw(st.booleans()):
+        fields["id"] = draw(
+            ids_of([paths[0] for name, paths in fields.items() if name not in {*numbers, "id", "time"}])
+        )
     conversions = st.builds(
         UnitConversion, st.just("cm"), st.sampled_from([0.1, 2.54, 7.0]), st.sampled_from([0.0, -32.5])
     )
@@ -98,10 +109,23 @@ def test_what_was_written_reads_back(data):
     expected.setdefault("platform", "any")
     if mapping.crs is not None and "lon" in mapping.fields:
         expected["crs"] = "wgs84"
+    if len(mapping.fields["id"]) > 1:
+        expected["id"] = "-".join(said_at(path, written, mapping) for path in mapping.fields["id"])
     if mapping.time_format == TO_THE_SECOND:
         expected["time"] -= expected["time"] % 1000
     back = fields_of(read("any", written, pack))
     assert back == {name: like(value, back.get(name)) for name, value in expected.items()}
+
+
+def said_at(path: FieldPath, written: Any, mapping: PlatformMapping) -> Any:
+    """What a record of one message has at a path."""
+    if mapping.elements is not None and not path.in_envelope:
+        for key in mapping.elements.steps:
+            written = written[key]
+        (written,) = written
+    for step in path.steps:
+        written = written[step]
+    return written
 
 
 def like(expected: Any, value: Any) -> Any:

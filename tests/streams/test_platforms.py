@@ -76,6 +76,11 @@ def test_an_id_may_be_made_of_several_values_and_constants_are_as_the_platform_w
     }  # fmt: skip
 
 
+def test_an_id_is_joined_in_the_mappings_order_also_where_its_first_part_stands_in_the_envelope():
+    message = read("rows", {"sheet": 7, "rows": [{"n": 1, "t": NOON_MS, "c": "井盖"}]})
+    assert fields_of(message)["id"] == "7-1"
+
+
 def test_a_message_may_name_its_datum_by_a_code():
     ticket = {"单号": "T1", "time": NOON_MS, "诉求": {"类别": "井盖"}, "位置": [0.1, 0.2]}
     assert fields_of(read("calls", ticket | {"坐标系": 2}))["crs"] == "gcj02"
@@ -376,6 +381,7 @@ GOOD = {
     "eyes": ENVELOPE,
     "counts": {"time": "2026-03-01T12:00:00Z", "dev": "cover-1", "v": 3},
     "calls": {"单号": "T1", "time": NOON_MS, "诉求": {"类别": "井盖", "内容": "x"}, "位置": [0.1, 0.2], "坐标系": "1"},
+    "rows": {"sheet": 7, "rows": [{"n": 1, "t": NOON_MS, "c": "井盖", "lxr": "WX-1"}]},
     "walks": {"id": "1", "time": "2026-03-01T12:00:00Z", "who": "w", "what": "other", "lon": 0.001, "lat": "0.001"},
 }
 

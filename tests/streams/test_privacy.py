@@ -7,7 +7,7 @@ import re
 
 import pytest
 from city_scenario import KEY, at_ms, make_pack
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sinks.files import FileSink
@@ -174,6 +174,71 @@ def test_an_excerpt_shows_nothing_of_a_caller(caller):
     excerpt = dead(f'{{"caller" : {caller}, "id": "x"}}'.encode())
     assert "12" not in excerpt
     assert "张三" not in excerpt
+
+
+SECRET = "张三丰"
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text('ab 说,:"\\\n{}[]', max_size=6)
+)
+names = st.text('abcdeflr:"', max_size=8)
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=6
+)
+secretive = st.recursive(
+    st.builds(
+        lambda before, after: before + SECRET + after, st.text('a1,"\\:}说', max_size=4), st.text('a,"}', max_size=4)
+    ),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3)
+        | st.dictionaries(names | st.just(SECRET), inner, min_size=1, max_size=3)
+    ),
+    max_leaves=4,
+)
+callers = st.lists(st.booleans(), min_size=6, max_size=6).map(
+    lambda capital: "".join(c.upper() if up else c for c, up in zip("caller", capital, strict=True))
+)
+
+
+@st.composite
+def callers_tickets(draw: st.DrawFn) -> str:
+    """JSON with callers of any kind at some depths, its escapes chosen freely, perhaps written twice."""
+
+    def objects(depth: int) -> dict[str, object]:
+        made = draw(st.dictionaries(names, anything, max_size=3)) | {draw(callers): draw(secretive)}
+        made |= draw(st.dictionaries(names, anything, max_size=2))
+        if depth:
+            made[draw(names)] = draw(st.sampled_from([lambda inner: inner, lambda inner: [inner]]))(objects(depth - 1))
+        return made
+
+    whole = json.dumps(
+        objects(draw(st.integers(0, 2))), ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1]))
+    )
+    if draw(st.booleans()):
+        which = draw(st.sets(st.integers(0, 5)))
+        escaped = "".join(f"\\u{ord(c):04x}" if at in which else c for at, c in enumerate("caller"))
+        whole = whole.replace("caller", escaped)
+    return json.dumps({"data": whole}) if draw(st.integers(0, 3)) == 0 else whole
+
+
+@settings(max_examples=300)
+@given(callers_tickets(), st.integers(0, 3300), st.data())
+@example('{"c\\u0061ller": "张三丰"}', 0, None)
+@example('{"caller": ["a", "张三丰"], "id": "x"}', 0, None)
+@example('{"caller": {"a": {}, "name": "张三丰"}}', 0, None)
+@example('{"text": "the caller=", "caller": "张三丰", "x": "', 0, None)
+@example('"{\\"caller\\": \\"张三丰\\"}"', 0, None)
+def test_no_caller_of_any_kind_shows_in_an_excerpt_whole_or_cut(ticket, before, data):
+    """`before`: what is looked at may end anywhere in it, as may what was sent."""
+    value = (" " * before + ticket).encode()
+    cuts = range(len(value) + 1) if data is None else [len(value), data.draw(st.integers(0, len(value)))]
+    for cut in cuts:
+        assert not set(SECRET) & set(dead(value[:cut])), value[:cut]
+
+
+def test_what_else_a_ticket_says_is_still_shown():
+    ticket = {"id": "T1", "caller": {"name": SECRET}, "text": "积水"}
+    assert dead(json.dumps(ticket).encode()) == '{"id": "T1", "caller": "****", "text": "积水"}'
+    assert dead(b'{"id":"T1","caller":"WX-1","text":"a') == '{"id":"T1","caller":"****","text":"'
 
 
 def test_no_number_reaches_any_file_of_a_replay(tmp_path):
