@@ -164,16 +164,16 @@ class ReadingFilter:
     without a change, and what passes without need does no harm there.  So the filter may forget, and be emptied at any
     time: after a restart, or beyond ``capacity``.
 
-    Where a device comes through partitions of two workers, neither filter knows what the other one passed.  Then:
+    Where a device comes through partitions of two workers, neither filter knows what the other one passed.  Then, of a
+    device whose times do not go back, in the order of the log:
 
-    - an alarm that a clear reading ended has ended in the fold with the first clear one, through either worker, that is
-      ``refresh_s`` newer; one that begins again before that may be taken for the same, and is not told of;
-    - a rule with ``for_s`` may be completed although a clear reading came in between, if that was less than
-      ``refresh_s`` newer than a clear one that its worker had passed; one without ``for_s`` is never raised wrongly;
-    - what is no report to the one is none to the other: nothing else differs.
+    - an alarm that a clear reading ended has ended in the fold at the latest with the first clear one, through either
+      worker, that is ``refresh_s`` newer; one that begins again before that may be taken for the same, without a word;
+    - before that, too, a rule with ``for_s`` may be completed over a clear reading in between, if it was less than
+      ``refresh_s`` newer than a clear one that its worker had passed; one without ``for_s`` is never raised wrongly.
 
-    The same holds for what a partition passed before this memory began, until it is first heard here, as far as it was
-    more than ``future_s`` ahead of those that are.
+    Where the times go back, it may be ``future_s`` later.  What a partition passed before it was first heard here, or
+    before it came back, counts as another worker's until then; from its first reading on nothing is taken for granted.
 
     Parameters
     ----------
