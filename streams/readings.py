@@ -172,8 +172,8 @@ class ReadingFilter:
     - before that, too, a rule with ``for_s`` may be completed over a clear reading in between, if it was less than
       ``refresh_s`` newer than a clear one that its worker had passed; one without ``for_s`` is never raised wrongly.
 
-    Where the times go back, it may be ``future_s`` later.  What a partition passed before it was first heard here, or
-    before it came back, counts as another worker's until then; from its first reading on nothing is taken for granted.
+    What a partition passed before it was first heard here, or before it came back, counts as another worker's until
+    then; from its first reading on nothing is taken for granted.
 
     Parameters
     ----------
