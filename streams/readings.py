@@ -3,7 +3,7 @@
 Nearly every reading says that all is well.  So the work is in two halves, on both sides of the log:
 
 - `ReadingFilter`, at intake, in columns: drops the readings that change nothing, which are those of metrics without a
-  rule, and those in the clear zone of every rule whose predecessor was there too.
+  rule, and those in the clear zone of every rule whose predecessor was there too, but for one now and then.
 - `AlarmStates`, in the fold of a shard, one row at a time: the state of each rule of each device, made of nothing but
   the rows of the log, so that it survives a restart as the log does.
 
@@ -125,113 +125,6 @@ class ReadingRules:
 # ------------------------------------------------------------------------------------------------------- at intake
 
 
-class ReadingFilter:
-    """Drops the readings that change nothing, and remembers for that of each device and metric how its last one was.
-
-    What it drops `AlarmStates` would have taken without a change; what it passes without need does no harm there.  So
-    it may forget, and be emptied at any time: after a restart, or beyond ``capacity``.
-
-    Parameters
-    ----------
-    rules : ReadingRules
-        May be replaced between batches; what is remembered stays true.
-    future_s : float
-        How far a reading's time may be ahead of its ingestion, as intake checks it.  What the filter has not seen
-        itself may be as new as this, so until a device has come past it, its readings pass.
-    capacity : int
-        Entries (of a partition, device and metric) remembered, at least 2.  With more, each partition forgets the half
-        it has known longest: those pass once more.  An entry takes about 190 bytes, so two million take 0.4 GB;
-        forgetting a million takes half a second.
-    """
-
-    def __init__(self, rules: ReadingRules, *, future_s: float = 600, capacity: int = 2_000_000) -> None:
-        if capacity < 2:
-            raise ValueError(f"capacity = {capacity}: must be at least 2")
-        self.capacity = capacity
-        self._future_ms = round(future_s * 1000)
-        self._partitions: dict[int, _Seen] = {}
-        self.rules = rules
-
-    @property
-    def rules(self) -> ReadingRules:
-        """The rules in force."""
-        return self._rules
-
-    @rules.setter
-    def rules(self, rules: ReadingRules) -> None:
-        self._rules = rules
-        for seen in self._partitions.values():
-            seen.use(rules)
-
-    def __len__(self) -> int:
-        """Entries remembered."""
-        return sum(map(len, self._partitions.values()))
-
-    def quiet(
-        self,
-        partition: npt.ArrayLike,
-        device: Sequence[str],
-        metric: Sequence[str],
-        value: npt.ArrayLike,
-        time_ms: npt.ArrayLike,
-        mark_ms: npt.ArrayLike,
-    ) -> _Mask:
-        """Which readings may be dropped.
-
-        One look-up of device and metric a row, then compiled: some 0.3 µs a row.
-
-        Parameters
-        ----------
-        partition : ints, shape (n,)
-            Source partition.  Each has its own memory: readings of one device are in order within one only.
-        device, metric : sequences of n texts
-        value : float64, shape (n,)
-        time_ms : int64, shape (n,)
-            Event time, Unix ms, at most ``future_s`` after ``mark_ms``.
-        mark_ms : int64, shape (n,)
-            Newest ingestion time of the row's partition so far, Unix ms; does not go back within a partition.
-
-        Returns
-        -------
-        bool array, shape (n,)
-            True where the reading has no rule, or is clear by every rule as its predecessor was.
-        """
-        partition = np.asarray(partition, np.int64)
-        value, time_ms = np.asarray(value, np.float64), np.asarray(time_ms, np.int64)
-        mark_ms = np.asarray(mark_ms, np.int64)
-        quiet = np.zeros(len(value), np.bool_)
-        if not len(value):
-            return quiet
-        numbers = np.unique(partition).tolist()
-        if len(numbers) == 1:
-            quiet[:] = self._seen(numbers[0], int(mark_ms[0])).take(device, metric, value, time_ms, int(mark_ms.max()))
-        else:
-            for number in numbers:
-                rows = np.flatnonzero(partition == number)
-                pick = rows.tolist()
-                quiet[rows] = self._seen(number, int(mark_ms[pick[0]])).take(
-                    [device[row] for row in pick],
-                    [metric[row] for row in pick],
-                    value[rows],
-                    time_ms[rows],
-                    int(mark_ms[rows].max()),
-                )
-        if len(self) > self.capacity:
-            for seen in self._partitions.values():
-                seen.forget_half()
-        return quiet
-
-    def forget(self, partition: int) -> None:
-        """Forget a partition: it was given to another worker, or comes back from one."""
-        self._partitions.pop(partition, None)
-
-    def _seen(self, partition: int, mark_ms: int) -> _Seen:
-        seen = self._partitions.get(partition)
-        if seen is None:
-            seen = self._partitions[partition] = _Seen(self._rules, mark_ms, self._future_ms)
-        return seen
-
-
 class _NoDevices(dict[str, int]):
     """The devices of a metric without a rule: any, and nothing is kept of it."""
 
@@ -261,33 +154,73 @@ class _Tables(dict[str, dict[str, int]]):
 _NO_DEVICES: Final = _NoDevices()
 
 
-class _Seen:
-    """What the filter remembers of one partition: an entry for each device and metric, numbered as they came.
+class ReadingFilter:
+    """Drops the readings that change nothing, and remembers for that of each device and metric how its last one was.
 
-    `_is_clear[entry]` promises that the fold has every rule of the entry clear.  `_newest_ms[entry]` is no less than
-    the newest reading that counted for it in the fold, seen here or, before this memory began, presumed.
+    A reading is dropped if it is clear by every rule, newer than the last of its device and metric that passed, by less
+    than ``refresh_s``, and that one was clear too, whichever partitions the two came through.
+
+    While every partition that a device comes through is read here, `AlarmStates` would have taken what is dropped
+    without a change, and what passes without need does no harm there.  So the filter may forget, and be emptied at any
+    time: after a restart, or beyond ``capacity``.
+
+    Where a device comes through partitions of two workers, neither filter knows what the other one passed.  Then, of a
+    device whose times do not go back, in the order of the log:
+
+    - an alarm that a clear reading ended has ended in the fold at the latest with the first clear one, through either
+      worker, that is ``refresh_s`` newer; one that begins again before that may be taken for the same, without a word;
+    - before that, too, a rule with ``for_s`` may be completed over a clear reading in between, if it was less than
+      ``refresh_s`` newer than a clear one that its worker had passed; one without ``for_s`` is never raised wrongly.
+
+    What a partition passed before it was first heard here, or before it came back, counts as another worker's until
+    then; from its first reading on nothing is taken for granted.
+
+    Parameters
+    ----------
+    rules : ReadingRules
+        May be replaced between batches; what is remembered stays true.
+    future_s : float
+        How far a reading's time may be ahead of its ingestion, as intake checks it.  What a partition passed before it
+        was heard here may be as new as this, so until a device has come past it, its readings pass.
+    refresh_s : float
+        Event time.  A device that is well passes one clear reading in this time.
+    capacity : int
+        Entries (of a device and metric) remembered, at least 2.  With more, the half known longest is forgotten: those
+        pass once more.  An entry takes about 190 bytes, so two million take 0.4 GB; forgetting a million takes half a
+        second.
     """
 
-    def __init__(self, rules: ReadingRules, mark_ms: int, future_ms: int) -> None:
-        self._future_ms = future_ms
-        self._mark_ms = mark_ms
-        self._presumed_ms = mark_ms + future_ms
+    # `_is_clear[entry]` promises that the fold has every rule of the entry clear.  `_newest_ms[entry]` is no less than
+    # the newest reading that counted for it in the fold, passed here or presumed.  Entries are numbered as they came.
+
+    def __init__(
+        self, rules: ReadingRules, *, future_s: float = 600, refresh_s: float = 3600, capacity: int = 2_000_000
+    ) -> None:
+        if capacity < 2:
+            raise ValueError(f"capacity = {capacity}: must be at least 2")
+        self.capacity = capacity
+        self._future_ms = round(future_s * 1000)
+        self._refresh_ms = round(refresh_s * 1000)
+        self._heard: set[int] = set()
+        self._mark_ms = 0
+        self._presumed_ms = 0
         self._numbers: dict[str, _Numbers] = {}
         self._following = count()
         self._size = 0
         self._metric = np.zeros(0, np.int32)
         self._newest_ms = np.zeros(0, np.int64)
         self._is_clear = np.zeros(0, np.bool_)
-        self.use(rules)
+        self.rules = rules
 
-    def __len__(self) -> int:
-        return self._size
+    @property
+    def rules(self) -> ReadingRules:
+        """The rules in force."""
+        return self._rules
 
-    def use(self, rules: ReadingRules) -> None:
-        """Judge by these rules from now on.
-
-        Entries of a metric whose rules are gone are kept: should the rules come back, the fold still has their state.
-        """
+    @rules.setter
+    def rules(self, rules: ReadingRules) -> None:
+        # Entries of a metric whose rules are gone are kept: should the rules come back, the fold still has their state.
+        self._rules = rules
         for metric in rules.of_metric:
             self._numbers.setdefault(metric, _Numbers(self._following))
         self._tables = _Tables({metric: self._numbers[metric] for metric in rules.of_metric})
@@ -296,20 +229,84 @@ class _Seen:
         self._low = np.asarray([low for low, _ in zones], np.float64)
         self._high = np.asarray([high for _, high in zones], np.float64)
 
-    def take(self, device: Sequence[str], metric: Sequence[str], value: _Floats, time_ms: _Ints, mark_ms: int) -> _Mask:
-        """Which of the partition's next readings may be dropped."""
+    def __len__(self) -> int:
+        """Entries remembered."""
+        return self._size
+
+    def quiet(
+        self,
+        partition: npt.ArrayLike,
+        device: Sequence[str],
+        metric: Sequence[str],
+        value: npt.ArrayLike,
+        time_ms: npt.ArrayLike,
+        mark_ms: npt.ArrayLike,
+    ) -> _Mask:
+        """Which readings may be dropped.
+
+        One look-up of device and metric a row, then compiled: some 0.3 µs a row.
+
+        Parameters
+        ----------
+        partition : ints, shape (n,)
+            Source partition.
+        device, metric : sequences of n texts
+        value : float64, shape (n,)
+        time_ms : int64, shape (n,)
+            Event time, Unix ms, at most ``future_s`` after ``mark_ms``.
+        mark_ms : int64, shape (n,)
+            Newest ingestion time of the row's partition so far, Unix ms; does not go back within a partition.
+
+        Returns
+        -------
+        bool array, shape (n,)
+            True where the reading has no rule, or is clear by every rule as the last that passed was.
+        """
+        partition, mark_ms = np.asarray(partition, np.int64), np.asarray(mark_ms, np.int64)
+        value, time_ms = np.asarray(value, np.float64), np.asarray(time_ms, np.int64)
+        quiet = np.zeros(len(value), np.bool_)
+        if not len(value):
+            return quiet
+        for number in np.unique(partition).tolist():
+            if number not in self._heard:
+                self._heard.add(number)
+                self._presume(int(mark_ms[np.argmax(partition == number)]))
+        self._mark_ms = max(self._mark_ms, int(mark_ms.max()))
         entry = np.asarray(list(map(getitem, map(self._tables.__getitem__, metric), device)), np.int64)
-        self._mark_ms = max(self._mark_ms, mark_ms)
         if (size := int(entry.max()) + 1) > self._size:
             self._grow(size)
             for row in np.flatnonzero(entry >= self._size).tolist():
                 self._metric[entry[row]] = self._number_of_metric[metric[row]]
             self._size = size
-        quiet = np.zeros(len(entry), np.bool_)
-        _find_quiet(entry, value, time_ms, self._metric, self._low, self._high, self._newest_ms, self._is_clear, quiet)
+        _find_quiet(
+            entry,
+            value,
+            time_ms,
+            self._metric,
+            self._low,
+            self._high,
+            self._refresh_ms,
+            self._newest_ms,
+            self._is_clear,
+            quiet,
+        )
+        if self._size > self.capacity:
+            self._forget_half()
         return quiet
 
-    def forget_half(self) -> None:
+    def forget(self, partition: int) -> None:
+        """A partition comes back from another worker: what it passes next is as if first heard."""
+        self._heard.discard(partition)
+
+    def _presume(self, mark_ms: int) -> None:
+        """Trust nothing that a partition may have changed, in readings passed elsewhere, before it came to a mark."""
+        newest_ms = self._newest_ms[: self._size]
+        np.maximum(newest_ms, mark_ms + self._future_ms, out=newest_ms)
+        # Also what is newer than that: the fold may not have counted it.
+        self._is_clear[: self._size] = False
+        self._presumed_ms = max(self._presumed_ms, mark_ms + self._future_ms)
+
+    def _forget_half(self) -> None:
         """Forget the entries known longest."""
         gone = self._size // 2
         self._following = count(self._size - gone)
@@ -320,7 +317,7 @@ class _Seen:
         self._size -= gone
         for name in ("_metric", "_newest_ms", "_is_clear"):
             setattr(self, name, getattr(self, name)[gone : gone + self._size].copy())
-        self._presumed_ms = self._mark_ms + self._future_ms
+        self._presumed_ms = max(self._presumed_ms, self._mark_ms + self._future_ms)
 
     def _grow(self, size: int) -> None:
         more = max(size, 2 * self._size, 1024) - len(self._metric)
@@ -352,6 +349,7 @@ def _find_quiet(
     metric: npt.NDArray[np.int32],
     low: _Floats,
     high: _Floats,
+    refresh_ms: int,
     newest_ms: _Ints,
     is_clear: _Mask,
     quiet: _Mask,
@@ -366,7 +364,7 @@ def _find_quiet(
             # One that is no newer passes even after a clear one: a batch that is read again after a failure must pass
             # what it passed before.
             if time_ms[row] > newest:
-                if is_clear[at]:
+                if is_clear[at] and time_ms[row] - newest < refresh_ms:
                     quiet[row] = True
                 else:
                     is_clear[at] = True

@@ -1,7 +1,7 @@
 """Readings judged by rules: the states of a rule, what intake may drop, and both together against the definition."""
 
 import math
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -135,33 +135,62 @@ def gauge(*readings):
     )
 
 
+PLATFORMS = st.text("012", min_size=1, max_size=40)
+"""The partitions that readings come through, over and over."""
+
+
+def through(platforms, rows):
+    return [int(platform) for platform in islice(cycle(platforms), len(rows))]
+
+
 @settings(max_examples=500)
-@given(streams(), st.sets(st.integers(1, 39)), st.sets(st.integers(1, 39)), st.sampled_from([2, 3, 1000]))
+@given(
+    streams(),
+    PLATFORMS,
+    st.sets(st.integers(1, 39)),
+    st.sets(st.integers(1, 39)),
+    st.sampled_from([2, 3, 1000]),
+    st.sampled_from([0, 4, 3600]),
+)
 # The clear reading that the filter sees first after a restart is older than the alarm, so it did not end it.
-@example(gauge((0, 5, 4), (0, 3, 1), (0, 6, 1), (0, 7, 4)), set(), {1}, 1000)
+@example(gauge((0, 5, 4), (0, 3, 1), (0, 6, 1), (0, 7, 4)), "0", set(), {1}, 1000, 3600)
 # The same where what was known longest was forgotten.
 @example(
     gauge((0, 0, 1), (15, 20, 4), (15, 0, 1, "b"), (15, 0, 1, "c"), (15, 12, 1), (15, 22, 1), (15, 23, 4)),
+    "0",
     {4},
     set(),
     2,
+    3600,
 )
 # Seen by one filter and dropped by another, a clear reading must not make older ones stale.
-@example(gauge((0, 3, 1), (0, 6, 1), (0, 4, 4)), set(), {1}, 1000)
+@example(gauge((0, 3, 1), (0, 6, 1), (0, 4, 4)), "0", set(), {1}, 1000, 3600)
 # Older than a clear reading that did not count, a value raises an alarm, which a later clear one has to end.
-@example(gauge((0, 0, 1), (20, 25, 1), (20, 20, 4), (20, 26, 1), (20, 27, 4)), set(), set(), 1000)
+@example(gauge((0, 0, 1), (20, 25, 1), (20, 20, 4), (20, 26, 1), (20, 27, 4)), "0", set(), set(), 1000, 3600)
 # After that, one that is older still is stale and ends nothing.
-@example(gauge((0, 0, 1), (20, 25, 4), (20, 20, 4), (20, 23, 1), (20, 26, 1), (20, 27, 4)), set(), set(), 1000)
-def test_filter_and_states_report_what_the_definition_reports(stream, cuts, restarts, capacity):
-    """However the rows are batched, and whenever the filter is emptied."""
+@example(
+    gauge((0, 0, 1), (20, 25, 4), (20, 20, 4), (20, 23, 1), (20, 26, 1), (20, 27, 4)), "0", set(), set(), 1000, 3600
+)
+# All is well through one platform; an alarm comes through the other and ends through the first.
+@example(
+    gauge((0, 0, 1), (0, 11, 1), (12, 12, 1), (13, 13, 4), (14, 30, 1), (15, 31, 4)),
+    "000100",
+    set(),
+    set(),
+    1000,
+    3600,
+)
+def test_filter_and_states_report_what_the_definition_reports(stream, platforms, cuts, restarts, capacity, refresh_s):
+    """However the rows are batched, through whichever partitions, and whenever the filter is emptied."""
     rows, marks = stream
-    line = Line(capacity=capacity)
+    partitions = through(platforms, rows)
+    line = Line(capacity=capacity, refresh_s=refresh_s)
     found = {}
     ends = sorted({0, len(rows), *(at for at in cuts | restarts if at < len(rows))})
     for start, end in pairwise(ends):
         if start in restarts:
             line.restart()
-        got = line.take(rows[start:end], marks[start:end])
+        got = line.take(rows[start:end], marks[start:end], partitions[start:end])
         found |= {start + row: rule for row, rule in got.items()}
     assert found == by_definition(rows, RULES.of_metric)
 
@@ -182,14 +211,20 @@ def test_a_device_that_comes_through_two_platforms_counts_once(stream, random):
 
 
 @settings(max_examples=150)
-@given(streams(), st.integers(1, 39))
-def test_a_batch_that_is_read_again_passes_what_it_passed_before(stream, again):
-    """The first time it did not reach the log."""
+@given(streams(), PLATFORMS, st.integers(0, 38), st.booleans(), st.sampled_from([0, 4, 3600]))
+def test_a_batch_that_is_read_again_passes_what_it_passed_before(stream, platforms, again, is_given_back, refresh_s):
+    """The first time it did not reach the log; or its partitions went to another worker and came back."""
     rows, marks = stream
-    line = Line()
-    line.passed(rows[:again], marks[:again])
-    first = line.passed(rows[again:], marks[again:]) if rows[again:] else np.zeros(0, bool)
-    second = line.passed(rows[again:], marks[again:]) if rows[again:] else np.zeros(0, bool)
+    partitions = through(platforms, rows)
+    again = min(again, len(rows) - 1)
+    batch = rows[again:], marks[again:], partitions[again:]
+    line = Line(refresh_s=refresh_s)
+    line.passed(rows[: again + 1], marks[: again + 1], partitions[: again + 1])
+    first = line.passed(*batch)
+    if is_given_back:
+        for partition in set(batch[2]):
+            line.filter.forget(partition)
+    second = line.passed(*batch)
     assert not (first & ~second).any()
 
 
@@ -337,16 +372,26 @@ def test_until_a_device_is_past_what_may_have_come_before_its_clear_readings_pas
     assert Line().passed(rows, [0] * 5).tolist() == [True, True, True, True, False]
 
 
-def test_a_partition_given_away_is_forgotten_and_the_others_are_not():
+def at(times_s, value=0.0, device="a"):
+    return [(device, "depth", value, time_s * 1000) for time_s in times_s]
+
+
+def test_from_a_partition_first_heard_or_given_back_nothing_is_taken_for_granted():
+    """Whichever partition a device came through here, an alarm of it may have come through that one elsewhere."""
     line = Line()
-    rows = depth(0, 0)
-    for partition in (3, 4):
-        assert line.passed(rows, [0, 0], [partition] * 2).tolist() == [True, False]
-    line.filter.forget(3)
-    later = [(device, metric, value, at + 90_000) for device, metric, value, at in rows[1:]]
-    assert line.passed(later, [0], [4]).tolist() == [False]
-    assert line.passed(later, [0], [3]).tolist() == [True]
+    assert line.passed(at([12, 13]), [1_000] * 2, [3] * 2).tolist() == [True, False]
+    # Ten seconds after its first mark, what it passed before is behind.
+    assert line.passed(at([13, 23, 25, 26]), [14_000] * 4, [4, 3, 3, 4]).tolist() == [True, True, True, False]
+    line.filter.forget(4)
     line.filter.forget(99)
+    assert line.passed(at([27]), [17_000], [3]).tolist() == [False]
+    assert line.passed(at([28, 29, 30]), [18_000] * 3, [4, 3, 4]).tolist() == [True, True, False]
+
+
+def test_a_device_that_is_well_is_passed_once_in_a_while():
+    """Counted from the last that passed, by its own time."""
+    line = Line(refresh_s=60)
+    assert line.passed(at([11, 12, 70, 71, 72, 130, 131]), [0] * 7).tolist() == [1, 0, 0, 1, 0, 0, 1]
 
 
 def test_the_filter_remembers_no_more_than_its_capacity():
