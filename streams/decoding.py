@@ -256,7 +256,7 @@ def _is_array(value: bytes) -> bool:
 
 
 # Strings whole, so that what looks like structure inside them is none.
-_STRUCTURE = re.compile(rb'"(?:[^"\\\\]+|\\\\.)*"|[][{},]', re.DOTALL)
+_STRUCTURE = re.compile(rb'"(?:[^"\\]+|\\.)*"|[][{},]', re.DOTALL)
 
 
 def _split_array(value: bytes) -> list[bytes] | None:

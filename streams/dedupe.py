@@ -45,7 +45,7 @@ from streams.dedupe_kernels import (
     place_keys,
     place_squares,
 )
-from streams.feedback import CLOSED, COLUMNS, STATUSES
+from streams.feedback import CLOSED, COLUMNS, STATUSES, TRANSITION
 from streams.reports import NO_POSITION, LocatedReports
 from streams.terms import Terms
 
@@ -250,6 +250,7 @@ class Dedupe:
             reports.key_hi,
             reports.key_lo,
             feedback,
+            TRANSITION,
             pack,
             self.batch,
             rules.of_category,

@@ -12,18 +12,9 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-from streams.feedback import (
-    APPLIED,
-    CLOSED,
-    ILLEGAL_TRANSITION,
-    OPEN,
-    REPEATED,
-    TRANSITION,
-    UNKNOWN_INCIDENT,
-)
-from streams.feedback import REDELIVERED as FEEDBACK_REDELIVERED
+from streams import feedback as of_feedback
+from streams import reports as of_reports
 from streams.messages import SOURCES, Outcome
-from streams.reports import NO_POSITION
 
 OUTCOMES = (Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcome.REOPENED, Outcome.NOT_AN_EVENT)
 """The number of an outcome in columns is its place here."""
@@ -34,6 +25,17 @@ REDELIVERED = 6
 FOUNDED, IN_WINDOW, BEFORE_ITS_END, AFTER_ITS_END, RECURRENCE = range(5)
 """How a report and its incident came together: it founded one without a past; joined one in its window, or one that has
 ended but not before the report's event time; reopened one; founded one that has a past."""
+
+# What another module means by a number.  Numba compiles a number in and goes on answering from its cache when only the
+# other module has changed; so they stand here too, and must agree.
+_OPEN, _CLOSED = 0, 4
+_APPLIED, _REPEATED, _FEEDBACK_REDELIVERED, _UNKNOWN_INCIDENT, _ILLEGAL_TRANSITION = range(5)
+_NO_POSITION = np.int32(-(2**31))
+assert (_OPEN, _CLOSED) == (of_feedback.OPEN, of_feedback.CLOSED)
+assert (_APPLIED, _REPEATED) == (of_feedback.APPLIED, of_feedback.REPEATED)
+assert _FEEDBACK_REDELIVERED == of_feedback.REDELIVERED
+assert (_UNKNOWN_INCIDENT, _ILLEGAL_TRANSITION) == (of_feedback.UNKNOWN_INCIDENT, of_feedback.ILLEGAL_TRANSITION)
+assert _NO_POSITION == of_reports.NO_POSITION
 
 NEVER = np.int64(-(2**62))
 RECURRENCE_MS = 366 * 86_400_000
@@ -182,8 +184,9 @@ def _at_origin(hi: Any, lo: Any, partition: Any, offset: Any, index: Any) -> Any
 
 @_jit
 def _apply_feedback(
-    one: Any, at: Any, batch: Any, now: Any, remember_ms: Any, reach_lon: Any, reach_lat: Any, used: Any,
-    incidents: Any, squares: Any, keys: Any, ids: Any, snapshots: Any, snapshot_at: Any, snapshot_incident: Any,
+    one: Any, transition: Any, at: Any, batch: Any, now: Any, remember_ms: Any, reach_lon: Any, reach_lat: Any,
+    used: Any, incidents: Any, squares: Any, keys: Any, ids: Any, snapshots: Any, snapshot_at: Any,
+    snapshot_incident: Any,
 ) -> None:  # fmt: skip
     one.incident = -1
     # Known by its origin too: what was refused must stay so when the log delivers it again, be it legal by then.
@@ -191,40 +194,40 @@ def _apply_feedback(
     hi, lo = _at_origin(one.id_hi, one.id_lo, one.partition, one.offset, one.index)
     key = _find_key(keys, hi, lo)
     if keys[key].used == 1 and keys[key].ingested_ms >= horizon:
-        one.result = FEEDBACK_REDELIVERED
+        one.result = _FEEDBACK_REDELIVERED
         return
     if keys[key].used == 0:
         used[KEY_COUNT] += 1
     _write_key(keys, key, hi, lo, -1, one.ingested_ms, one.partition, one.offset, one.index)
     if one.group < 0:
-        one.result = UNKNOWN_INCIDENT
+        one.result = _UNKNOWN_INCIDENT
         return
     found = _find_key(ids, _salted(one.incident_hi, one.group), one.incident_lo)
     if ids[found].used == 0:
-        one.result = UNKNOWN_INCIDENT
+        one.result = _UNKNOWN_INCIDENT
         return
     number = np.int64(ids[found].incident)
     one.incident = number
     one.status = incidents[number].status
     key = _find_key(keys, one.id_hi, one.id_lo)
     if keys[key].used == 1 and keys[key].ingested_ms >= horizon:
-        one.result = REPEATED
+        one.result = _REPEATED
         return
-    status = TRANSITION[one.status, one.action]
+    status = transition[one.status, one.action]
     if status < 0:
-        one.result = ILLEGAL_TRANSITION
+        one.result = _ILLEGAL_TRANSITION
         return
-    one.result = APPLIED
+    one.result = _APPLIED
     used[STATUS_COUNTS + incidents[number].status] -= 1
     used[STATUS_COUNTS + status] += 1
     if keys[key].used == 0:
         used[KEY_COUNT] += 1
     _write_key(keys, key, one.id_hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
     incidents[number].status = status
-    incidents[number].ended_ms = one.time_ms if status >= CLOSED else NEVER
+    incidents[number].ended_ms = one.time_ms if status >= _CLOSED else NEVER
     incidents[number].version += 1
     incidents[number].updated_ms = one.ingested_ms
-    if not incidents[number].squared and incidents[number].lon_e7 != NO_POSITION:
+    if not incidents[number].squared and incidents[number].lon_e7 != _NO_POSITION:
         # Dropped long ago, and what is said of it now may make it match once more.
         group = one.group
         _place_square(
@@ -289,6 +292,7 @@ def decide(
     key_hi: Any,
     key_lo: Any,
     feedback: Any,
+    transition: Any,
     pack: Any,
     batch: Any,
     rules: Any,
@@ -330,8 +334,8 @@ def decide(
     for i in range(count + 1):
         while heard < len(feedback) and (i == count or feedback[heard].before <= i):
             _apply_feedback(
-                feedback[heard], 2 * feedback[heard].before, batch, clock[0], remember_ms, reach_lon, reach_lat, used,
-                incidents, squares, keys, ids, snapshots, snapshot_at, snapshot_incident,
+                feedback[heard], transition, 2 * feedback[heard].before, batch, clock[0], remember_ms, reach_lon,
+                reach_lat, used, incidents, squares, keys, ids, snapshots, snapshot_at, snapshot_incident,
             )  # fmt: skip
             heard += 1
         if i == count:
@@ -389,7 +393,7 @@ def decide(
         best_cm2 = np.int64(0)
         best_how = np.int64(FOUNDED)
         runner_up_how = np.int64(FOUNDED)
-        if lon[i] != NO_POSITION:
+        if lon[i] != _NO_POSITION:
             x = np.int64(lon[i])
             y = np.int64(lat[i])
             side_x = 2 * reach_lon[group]
@@ -445,15 +449,15 @@ def decide(
                 outcome[i] = REOPENED
                 is_told = True
                 used[STATUS_COUNTS + incidents[best].status] -= 1
-                used[STATUS_COUNTS + OPEN] += 1
-                incidents[best].status = OPEN
+                used[STATUS_COUNTS + _OPEN] += 1
+                incidents[best].status = _OPEN
                 incidents[best].ended_ms = NEVER
         else:
             outcome[i] = OPENED
             past = best
             best = used[INCIDENT_COUNT]
             used[INCIDENT_COUNT] += 1
-            used[STATUS_COUNTS + OPEN] += 1
+            used[STATUS_COUNTS + _OPEN] += 1
             # The same report after its id was forgotten founds another incident, which needs an id of its own.
             lo = key_lo[i]
             id_at = _find_key(ids, hi, lo)
@@ -479,7 +483,7 @@ def decide(
             if past >= 0:
                 how[i] = RECURRENCE
                 incidents[past].superseded = True
-            if lon[i] != NO_POSITION:
+            if lon[i] != _NO_POSITION:
                 _place_square(
                     squares, group, 2 * reach_lon[group], 2 * reach_lat[group], np.int64(lon[i]), np.int64(lat[i]), best
                 )

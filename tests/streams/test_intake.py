@@ -252,6 +252,7 @@ def test_of_an_array_only_the_bad_element_goes_with_its_exact_bytes(bad):
     count = 10_000 if bad == "wrong type" else 500
     elements = [message(id=str(number)) for number in range(count)]
     elements[123] = BAD_ELEMENTS[bad]
+    elements[321] = message(id="321", text='he said "[" and a \\ and no more')
     batch = take(record(b" [\n" + b" ,\t".join(elements) + b"] "))
     assert len(batch.reports) == count - 1
     (letter,) = batch.dead_letters
