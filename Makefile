@@ -34,11 +34,12 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install
 	$(BIN)/citybrain demo $(if $(filter-out 0 no,$(KEEP)),--keep)
 
-# A file's tests stay in one process, so that what they share is made once.  In the files' order, since the two that take
-# longest have few tests and would come last.  (xdist_group, to give one process all that need Kafka, does nothing with
-# pytest 9.2: pytest-xdist issue 1386.  As it is, each process starts a Kafka of its own.)
+# A file's tests stay in one process, so that what they share is made once; in the files' order, since the two that take
+# longest have few tests and would come last.  A process that dies ends the run: xdist would try its test again and again.
+# (xdist_group, to give one process all that need Kafka, does nothing with pytest 9.2: pytest-xdist issue 1386.  As it is,
+# each process starts a Kafka of its own.)
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -147,7 +147,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in sets
 class _Tally:
     """Outcomes of tests by what they need: "kafka", "embedded", "data".  Counted from the reports of all processes."""
 
