@@ -12,7 +12,7 @@ export CITYBRAIN_DATA ?= ../shared/data
 help:
 	@echo "make install   the virtual environment $(VENV), about 1.4 GB"
 	@echo "make demo      a sample city day through broker, worker and database; KEEP=1 stays up"
-	@echo "make test      all tests; those on a real Kafka need java and mvn"
+	@echo "make test      all tests, in two processes; those on a real Kafka need java and mvn"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make bench     benchmarks"
 	@echo "make packs     city packs made from CITYBRAIN_DATA (now $(CITYBRAIN_DATA)) into build/packs"
@@ -34,8 +34,12 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install
 	$(BIN)/citybrain demo $(if $(filter-out 0 no,$(KEEP)),--keep)
 
+# A file's tests stay in one process, so that what they share is made once; in the files' order, since the two that take
+# longest have few tests and would come last.  A process that dies ends the run: xdist would try its test again and again.
+# (xdist_group, to give one process all that need Kafka, does nothing with pytest 9.2: pytest-xdist issue 1386.  As it is,
+# each process starts a Kafka of its own.)
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -381,8 +381,9 @@ def real_kafka(brokers: int = 1) -> Iterator[Kafka | KafkaElsewhere]:
         kafka.stop(kill=True)
         kept = cache_folder() / "logs"
         kept.mkdir(exist_ok=True)
+        process = os.environ.get("PYTEST_XDIST_WORKER", "main")
         for number in range(1, brokers + 1):
-            shutil.copy(folder / f"broker-{number}" / "server.log", kept / f"{brokers}-brokers-{number}.log")
+            shutil.copy(folder / f"broker-{number}" / "server.log", kept / f"{process}-{brokers}-brokers-{number}.log")
         shutil.rmtree(folder, ignore_errors=True)
 
 

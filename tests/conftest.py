@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from brokers import Broker, BrokerUnavailableError, Embedded, Kafka, KafkaElsewhere, java_version, real_kafka
+from brokers import ROOT, Broker, BrokerUnavailableError, Embedded, Kafka, KafkaElsewhere, java_version, real_kafka
 from hypothesis import settings
 
 # Deterministic: the same examples on every run, and no wall-clock deadline on a noisy machine.
@@ -21,8 +22,7 @@ settings.load_profile("city")
 @pytest.fixture(scope="session")
 def city_data() -> Path:
     """The folder of real recorded data, which is not part of the repository."""
-    root = Path(__file__).resolve().parent.parent
-    folder = Path(os.environ.get("CITYBRAIN_DATA", root.parent / "shared" / "data"))
+    folder = Path(os.environ.get("CITYBRAIN_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "boston").is_dir():
         message = f"no recorded data in {folder}; set CITYBRAIN_DATA"
         if os.environ.get("CITYBRAIN_REQUIRE_DATA") == "1":
@@ -53,7 +53,7 @@ def kafka_trio(request: pytest.FixtureRequest) -> Iterator[Kafka | KafkaElsewher
 def embedded_kafka(request: pytest.FixtureRequest) -> Iterator[Embedded]:
     """The embedded broker, for the whole session; see its bounds in ``agents/embedded_broker.py``."""
     broker = Embedded().start()
-    request.config.stash[_TALLY].versions["embedded"] = f"librdkafka's mock cluster {broker.version}"
+    request.config.stash[_RUNNING].versions["embedded"] = f"librdkafka's mock cluster {broker.version}"
     yield broker
     broker.close()
 
@@ -76,40 +76,50 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
 
 
 def _real_kafka(config: pytest.Config, brokers: int) -> Iterator[Kafka | KafkaElsewhere]:
-    tally = config.stash[_TALLY]
+    running = config.stash[_RUNNING]
     try:
         with real_kafka(brokers) as kafka:
-            tally.versions["kafka"] = f"Apache Kafka {kafka.version}"
+            running.versions["kafka"] = f"Apache Kafka {kafka.version}"
             if isinstance(kafka, Kafka):
-                tally.versions["kafka"] += f" (Maven artifacts, Java {java_version()})"
-                tally.kafkas.append(kafka)
+                running.versions["kafka"] += f" (Maven artifacts, Java {java_version()})"
+                running.kafkas.append(kafka)
             yield kafka
     except BrokerUnavailableError as reason:
         if os.environ.get("CITYBRAIN_REQUIRE_KAFKA") == "1":
             pytest.fail(f"CITYBRAIN_REQUIRE_KAFKA=1, but {reason}", pytrace=False)
         pytest.skip(f"no real Kafka: {reason}")
     finally:
-        tally.kafkas.clear()
+        running.kafkas.clear()
 
 
-# --------------------------------------------------------------------------- what ran on which broker, and what not
+# -------------------------------------------------------------------------------------------- one process or several
 
 
 @dataclass
-class _Tally:
-    """Outcomes of tests by what they need: "kafka", "embedded", "data"."""
+class _Running:
+    """The brokers of this process, as the fixtures that started them tell."""
 
-    ran: Counter[str] = field(default_factory=Counter)
-    skipped: dict[str, Counter[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     kafkas: list[Kafka] = field(default_factory=list)
 
 
-_TALLY = pytest.StashKey[_Tally]()
+_RUNNING = pytest.StashKey[_Running]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_TALLY] = _Tally()
+    config.stash[_RUNNING] = _Running()
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        config.pluginmanager.register(_Tally())
+        return
+    # Two processes that compile one function for two signatures at once give both the same number in numba's cache,
+    # and whoever reads it then runs the code of the other signature, without a word.
+    assert "numba" not in sys.modules, "numba reads NUMBA_CACHE_DIR when it is imported"
+    cache = Path(os.environ.get("CITYBRAIN_CACHE", ROOT / "build"))
+    os.environ["NUMBA_CACHE_DIR"] = str(cache / f"numba-{worker}")
+
+
+# --------------------------------------------------------------------------- what ran on which broker, and what not
 
 
 def _needs(item: pytest.Function) -> list[str]:
@@ -127,44 +137,51 @@ def _needs(item: pytest.Function) -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A report carries what its test needs, and the version of it, to the process that counts."""
     report = yield
     if isinstance(item, pytest.Function):
-        _count(item, report)
+        running, needs = item.config.stash[_RUNNING], _needs(item)
+        report.user_properties += [(need, running.versions.get(need, "")) for need in needs]
+        if report.failed and "kafka" in needs:
+            report.sections += [("Kafka's own log", kafka.log()) for kafka in running.kafkas]
     return report
 
 
-def _count(item: pytest.Function, report: pytest.TestReport) -> None:
-    tally = item.config.stash[_TALLY]
-    needs = _needs(item)
-    if report.skipped:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        reason = reason.removeprefix("Skipped: ")
-        if not needs and "CITYBRAIN_DATA" in reason:
-            needs = ["data"]
-        for need in needs:
-            tally.skipped.setdefault(need, Counter())[reason] += 1
-    elif report.when == "call":
-        tally.ran.update(needs)
-    elif report.when == "setup" and report.failed:
-        for need in needs:
-            tally.skipped.setdefault(need, Counter())["its setup failed"] += 1
-    if report.failed and "kafka" in needs:
-        report.sections += [("Kafka's own log", kafka.log()) for kafka in tally.kafkas]
+@dataclass(eq=False)  # pytest keeps its plugins in sets
+class _Tally:
+    """Outcomes of tests by what they need: "kafka", "embedded", "data".  Counted from the reports of all processes."""
 
+    ran: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, Counter[str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> Generator[None, None, None]:
-    """The last lines before pytest's own: which broker ran, how many tests on it, how many not, and why."""
-    yield  # pytest's own summaries first
-    tally = config.stash[_TALLY]
-    terminalreporter.section("brokers and data")
-    default = {"kafka": "real Kafka", "embedded": "embedded broker", "data": "recorded data"}
-    for need, title in default.items():
-        name = {"kafka": "", "embedded": "embedded broker: ", "data": ""}[need] + tally.versions.get(need, title)
-        reasons = tally.skipped.get(need, Counter())
-        line = f"{name}: {tally.ran[need]} tests ran, {reasons.total()} did not"
-        if reasons:
-            line += " — " + "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
-        terminalreporter.line(line)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        found = {str(need): str(version) for need, version in report.user_properties}
+        self.versions |= {need: version for need, version in found.items() if version}
+        needs = list(found)
+        if report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            reason = reason.removeprefix("Skipped: ")
+            if not needs and "CITYBRAIN_DATA" in reason:
+                needs = ["data"]
+            for need in needs:
+                self.skipped.setdefault(need, Counter())[reason] += 1
+        elif report.when == "call":
+            self.ran.update(needs)
+        elif report.when == "setup" and report.failed:
+            for need in needs:
+                self.skipped.setdefault(need, Counter())["its setup failed"] += 1
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+        """The last lines before pytest's own: which broker ran, how many tests on it, how many not, and why."""
+        yield  # pytest's own summaries first
+        terminalreporter.section("brokers and data")
+        default = {"kafka": "real Kafka", "embedded": "embedded broker", "data": "recorded data"}
+        for need, title in default.items():
+            name = {"kafka": "", "embedded": "embedded broker: ", "data": ""}[need] + self.versions.get(need, title)
+            reasons = self.skipped.get(need, Counter())
+            line = f"{name}: {self.ran[need]} tests ran, {reasons.total()} did not"
+            if reasons:
+                line += " — " + "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
+            terminalreporter.line(line)
