@@ -144,7 +144,7 @@ class DemoWorker:
 
     @staticmethod
     def _settled(figures: Mapping[str, float]) -> bool:
-        # Every element read came out as one of these (CONTRACTS.md 4), or is still on its way.
+        # Every element read came out as one of these (docs/contract.md), or is still on its way.
         answered = sum(
             figures[f"citybrain_{name}_total"]
             for name in ("outcomes", "dead_letters", "quiet_readings", "redelivered_reports")

@@ -119,7 +119,7 @@ class Grid:
         """The code of what lies around a cell at a level of `levels`, None where that is not known.
 
         It is that of the cell itself or of the parent that it has there.  Where no parent is given for the level, it
-        is a prefix: of the cell's code, or of the nearest parent's that has the shape of DOMAIN.md (6, 9, 12 or 15
+        is a prefix: of the cell's code, or of the nearest parent's that has the usual shape (6, 9, 12 or 15
         digits) and more of them than codes of the level have.  No cell need have that code.
         """
         around: list[int] = self.ancestors[cell, : int(self.level[cell]) + 1].tolist()
@@ -136,7 +136,7 @@ class Grid:
 
     @classmethod
     def from_geojson(cls, data: bytes, levels: Sequence[str]) -> Grid:
-        """Read the main layer of a ``grid.geojson`` (CONTRACTS.md 5).
+        """Read the main layer of a ``grid.geojson`` (docs/contract.md).
 
         Parameters
         ----------
@@ -323,7 +323,7 @@ def _generations(cells: Sequence[_Cell]) -> tuple[str, ...]:
 
 
 def code_agrees(code: str, parent_code: str) -> bool:
-    """Whether a code may be a child of another: where both have DOMAIN.md's shape it must start with it.
+    """Whether a code may be a child of another: where both have 6, 9, 12 or 15 digits it must start with it.
 
     A prefecture's code ends in two zeros that its counties' codes do not share (140300, 140302), a province's in four.
 

@@ -1,6 +1,6 @@
 """Plays a recording into Kafka: at a multiple of its own pace, timestamps kept, nothing lost without a word.
 
-The timestamp of a record is its ingestion time (CONTRACTS 3).  A line without one gets what replay takes for it: the
+The timestamp of a record is its ingestion time.  A line without one gets what replay takes for it: the
 newest readable ``time`` of its value, else the newest timestamp sent before it.  Kafka 4 refuses a timestamp more than
 an hour ahead of its own clock, so a time that is ahead of now is not taken from a value; one that the recording states
 is sent as it is, and the refusal is reported.

@@ -67,7 +67,7 @@ class TopicSpec:
         """The topic's configuration in Kafka's own names, only what is not the broker's business."""
         wanted = {
             "cleanup.policy": self.cleanup_policy,
-            # A record's timestamp is its ingestion time (CONTRACTS 3): the producer's, kept over a replay.
+            # A record's timestamp is its ingestion time (docs/contract.md): the producer's, kept over a replay.
             "message.timestamp.type": "CreateTime",
             "retention.ms": self.retention_ms,
             "retention.bytes": self.retention_bytes,

@@ -38,7 +38,7 @@ class EvaluationError(ValueError):
 
 
 class _AssignmentRow(msgspec.Struct):
-    """What of an assignment (CONTRACTS.md 7) is needed to score it."""
+    """What of an assignment (docs/contract.md) is needed to score it."""
 
     origin: str
     source: str

@@ -1,7 +1,7 @@
 """Feedback: what dispatch centres did with incidents, and which step may follow which.
 
 open → accepted → dispatched → disposed → closed, a step may be left out going forward; `reject` from open or accepted;
-`reopen` from closed or rejected (CONTRACTS.md 3).
+`reopen` from closed or rejected (docs/contract.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The city pack: a city's grid, catalogue, devices and places as one frozen object (CONTRACTS.md 5).
+"""The city pack: a city's grid, catalogue, devices and places as one frozen object (docs/contract.md).
 
 A pack is known by a hash of its content, so two services that show the same `version` decide alike.
 """

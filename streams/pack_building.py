@@ -1,6 +1,6 @@
 """Builds a city pack for a city that has no grid yet: boundaries in, nested cells with 15-digit codes out.
 
-Codes are 6 digits county + 3 street + 3 community + 3 cell (DOMAIN.md), so a roll-up is a prefix.  Boundaries of any of
+Codes are 6 digits county + 3 street + 3 community + 3 cell, so a roll-up is a prefix.  Boundaries of any of
 the three upper levels may be given, with or without codes; what is missing below them is invented: streets and
 communities are compact groups of cells, named officially where a list of official names is given, else by number.
 """

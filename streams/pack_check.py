@@ -1,4 +1,4 @@
-"""Reads a city pack and names every fault with file and line (CONTRACTS.md 5).
+"""Reads a city pack and names every fault with file and line (docs/contract.md).
 
 The service, replay and ``citybrain check-city`` read packs through here, so a pack that one refuses all refuse, in the
 same words.

@@ -1,4 +1,4 @@
-"""Readings judged by rules: which of a sensor's values are reports (CONTRACTS.md 4 and 5).
+"""Readings judged by rules: which of a sensor's values are reports (docs/contract.md).
 
 Nearly every reading says that all is well.  So the work is in two halves, on both sides of the log:
 

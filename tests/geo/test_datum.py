@@ -1,4 +1,4 @@
-"""Datums: the shifts that DOMAIN.md gives, the round trip, and what happens at the edge of the box."""
+"""Datums: the known shifts of two cities, the round trip, and what happens at the edge of the box."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACTS 3 and 4 as a city office would keep them by hand: dictionaries, one message at a time, nothing forgotten.
+"""The contract as a city office would keep it by hand: dictionaries, one message at a time, nothing forgotten.
 
 The oracle of the whole pipeline.  It reads messages, not columns, and knows nothing of shards, blocks or kernels.  What
 it takes from the service is the names of incidents, for a hash cannot be known beforehand.

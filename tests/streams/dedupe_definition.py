@@ -1,4 +1,4 @@
-"""The matching rule and the life of an incident (CONTRACTS.md 3 and 4) in plain Python: the oracle of the kernel.
+"""The matching rule and the life of an incident (docs/contract.md) in plain Python: the oracle of the kernel.
 
 A list of incidents, a double loop, dictionaries that forget nothing; as slow as it is plain.
 """

@@ -363,7 +363,7 @@ class Endings(RuleBasedStateMachine):
 _UNTOLD = {
     "lon", "lat", "layer_codes", "witness_count", "confidence", "sla_due_at", "overdue", "merged_into",
 }  # fmt: skip
-"""Compared apart, or null until a later issue."""
+"""Compared apart, or null until later."""
 
 
 def _said(incident: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ ORDER = ["open", "accepted", "dispatched", "disposed", "closed"]
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("action", Action)
 def test_which_step_may_follow_which(status, action):
-    """CONTRACTS.md 3 in words: forward, steps left out or not; reject early; reopen what has ended; nothing else."""
+    """The contract in words: forward, steps left out or not; reject early; reopen what has ended; nothing else."""
     leads_to = dict(zip(["accept", "dispatch", "dispose", "close"], ORDER[1:], strict=True))
     if action == "reject":
         expected = "rejected" if status in ("open", "accepted") else None

@@ -1,4 +1,4 @@
-"""Building a pack: codes as DOMAIN.md has them, from boundaries of any level, with or without names."""
+"""Building a pack: codes of 6, 9, 12 and 15 digits, from boundaries of any level, with or without names."""
 
 from __future__ import annotations
 
