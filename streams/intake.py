@@ -27,7 +27,9 @@ from streams.feedback import ACTIONS, Feedback, feedback_key, incident_parts
 from streams.messages import (
     FEEDBACK,
     LABEL_FIELD,
+    MAX_TIME_MS,
     MESSAGE_OF_SOURCE,
+    MIN_TIME_MS,
     SOURCE_OF_TOPIC,
     SOURCES,
     TOPIC_OF_SOURCE,
@@ -162,7 +164,9 @@ class Intake:
     source partitions share one mark; the worker keeps one for each partition.
     """
 
-    def __init__(self, pack: CityPack, key: bytes, limits: IntakeLimits | None = None, *, one_clock: bool = False):
+    def __init__(
+        self, pack: CityPack | IntakePack, key: bytes, limits: IntakeLimits | None = None, *, one_clock: bool = False
+    ):
         self.limits = limits or IntakeLimits()
         self.marks: dict[tuple[str, int], int] = {}
         self._doubted: dict[tuple[str, int], tuple[int, int]] = {}
@@ -175,7 +179,7 @@ class Intake:
             topic: _NativeDecoder(MESSAGE_OF_SOURCE[source]) for topic, source in SOURCE_OF_TOPIC.items()
         }
         self._native[FEEDBACK] = _NativeDecoder(FeedbackMessage)
-        self.use(IntakePack(pack))
+        self.use(pack if isinstance(pack, IntakePack) else IntakePack(pack))
 
     def use(self, made: IntakePack) -> None:
         """Go on with another version of the city's pack.  What was last heard of each partition stays."""
@@ -265,6 +269,11 @@ class Intake:
             refusal = Refusal(Reason.TOO_LARGE, None, f"{len(value):,} bytes, at most {limit:,}")
             read.refused.append((number, 0, value, refusal))
             return 1
+        if record.topic == FEEDBACK and len(record.key or b"") > self.limits.max_message_bytes:
+            # It would travel through the log; what sources send leaves theirs behind.
+            detail = f"a key of {len(record.key or b''):,} bytes, at most {self.limits.max_message_bytes:,}"
+            read.refused.append((number, 0, value, Refusal(Reason.TOO_LARGE, None, detail)))
+            return 1
         if isinstance(decoder, EnvelopeReader):
             envelope = decoder.open(value)
             if isinstance(envelope, Refusal):
@@ -339,7 +348,8 @@ class Intake:
         own_times: dict[int, list[int]] = {}
         if any(record.timestamp_ms is None for record in records):
             for (number, _), time_ms in zip(places, times_ms, strict=True):
-                own_times.setdefault(number, []).append(time_ms)
+                if MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
+                    own_times.setdefault(number, []).append(time_ms)
         ingested: list[int] = []
         marks: list[int] = []
         for number, record in enumerate(records):
@@ -389,6 +399,10 @@ class Intake:
         for row in np.flatnonzero(-ahead_ms > self.limits.too_old_s * 1000).tolist():
             detail = f"{-ahead_ms[row] / 1000:,.0f} s before its ingestion, at most {self.limits.too_old_s:,}"
             read.refusals[row] = Refusal(Reason.TOO_OLD, "time", detail)
+        # A time at the very end of the calendar that its offset takes over it.
+        for row in np.flatnonzero((time_ms < MIN_TIME_MS) | (time_ms > MAX_TIME_MS)).tolist():
+            detail = "before the year 1 or after 9999 in UTC"
+            read.refusals[row] = Refusal(Reason.INVALID_TIME, "time", detail)
 
     def _locate_all(self, read: _Batch, time_ms: _Ints, mark_ms: _Ints) -> _Located:
         """Whatever may become a report, located: first all but the readings that need no second look."""
