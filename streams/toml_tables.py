@@ -149,7 +149,7 @@ class TomlFile:
             return
         try:
             values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
             at = re.search(r"\(at line (\d+)", str(error))
             line = int(at[1]) if at else text.count("\n") + 1
             faults.append(Fault(name, line, f"invalid TOML: {re.sub(r' [(]at .*[)]$', '', str(error))}"))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("citybrain.worker")
 
+_MORE_THAN_FIT = 2_100
+
 
 @click.command(
     epilog="""\b
@@ -124,5 +126,7 @@ def warm_up(made: IntakePack) -> None:
     common = f'"id":"warm-up","time":0,"lon":{inside.x},"lat":{inside.y},"crs":"wgs84"'
     report = f'{{{common},"worker_id":"w","category":"{pack.categories[0].code}"}}'
     reading = f'{{{common},"device_id":"d","metric":"m","value":0}}'
-    messages = [RecordedMessage("patrol.reports", report.encode()), RecordedMessage("iot.readings", reading.encode())]
+    # More than a fold has room for at first, so that what enlarges its tables is compiled as well.
+    reports = f"[{','.join([report] * _MORE_THAN_FIT)}]"
+    messages = [RecordedMessage("patrol.reports", reports.encode()), RecordedMessage("iot.readings", reading.encode())]
     Replay(made, TEST_KEY).take(messages)
