@@ -149,13 +149,16 @@ class TomlFile:
             return
         try:
             values = tomllib.loads(text)
-        except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
+        except tomllib.TOMLDecodeError as error:
             at = re.search(r"\(at line (\d+)", str(error))
             line = int(at[1]) if at else text.count("\n") + 1
             faults.append(Fault(name, line, f"invalid TOML: {re.sub(r' [(]at .*[)]$', '', str(error))}"))
             return
         except RecursionError:
             faults.append(Fault(name, None, "invalid TOML: nested too deeply"))
+            return
+        except ValueError:
+            faults.append(Fault(name, None, "invalid TOML: a whole number of more digits than can be read"))
             return
         self.lines = TomlLines(text)
         self.root = TomlTable(self, (), values)

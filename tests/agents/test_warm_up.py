@@ -48,8 +48,9 @@ for number in range(0, len(messages), 500):
         for one in messages[number : number + 500]
     ]
     for incident in shard.incidents()[:1]:
-        said = {"id": str(number), "time": records[0].timestamp_ms, "action": "close", "incident_id": incident.incident_id}
-        records.append(SourceRecord(FEEDBACK, 0, number, records[0].timestamp_ms, None, json.dumps(said).encode()))
+        at_ms = records[0].timestamp_ms
+        said = {"id": str(number), "time": at_ms, "action": "close", "incident_id": incident.incident_id}
+        records.append(SourceRecord(FEEDBACK, 0, number, at_ms, None, json.dumps(said).encode()))
     batch = intake.take(records)
     for block in encode_blocks(intake.terms, batch.reports, batch.feedback):
         shard.apply_block(decode_block(block, shard.terms))
