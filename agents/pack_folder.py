@@ -26,6 +26,7 @@ class PackFolder:
     def __init__(self, folder: Path, pack: CityPack) -> None:
         self._folder = folder
         self._city = pack.code
+        self._platforms = {name: mapping.source for name, mapping in pack.platforms.items()}
         self._version = pack.version
         # Nothing was looked at yet: what changed since the pack was read is found like any later change.
         self._settled: _Stamp | None = None
@@ -36,7 +37,8 @@ class PackFolder:
     def look(self) -> None:
         """Look once; reads the files only if one was written since, and is not still being written.
 
-        Raises :class:`PackError` if the new pack cannot be used; says so once, until the files change again.
+        Raises :class:`PackError` if the new pack cannot be used; says so once, until the files change again.  So it is
+        with whatever else goes wrong while they are read and compiled.
         """
         stamp = self._stamp()
         # Files are copied one by one: what differs from one look to the next is not finished.
@@ -46,7 +48,7 @@ class PackFolder:
         self._settled, self.changed = stamp, None
         try:
             self._read(stamp)
-        except PackError:
+        except Exception:
             self.is_sound = False
             raise
 
@@ -62,8 +64,17 @@ class PackFolder:
             if pack.code != self._city:
                 detail = f"code = {pack.code!r} is another city's; this worker is of {self._city!r}"
                 raise PackError([Fault("city.toml", None, detail)])
+            self._require_platforms(pack)
             self.changed = IntakePack(pack)
         self.is_sound = True
+
+    def _require_platforms(self, pack: CityPack) -> None:
+        """The worker goes on reading the topics of the platforms that it started with, so each must still be known."""
+        kept = {(name, mapping.source) for name, mapping in pack.platforms.items()}
+        gone = [f"{name} ({source})" for name, source in self._platforms.items() if (name, source) not in kept]
+        if gone:
+            detail = f"no longer has {', '.join(gone)} of this worker's platforms; a restart alone can remove them"
+            raise PackError([Fault("city.toml", None, detail)])
 
     def take(self) -> IntakePack:
         """The changed pack, which is the one in use from now on."""

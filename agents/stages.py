@@ -37,7 +37,6 @@ from streams.messages import (
     Status,
     platform_named,
 )
-from streams.pack import CityPack
 from streams.routing import Router
 from streams.shard import Decisions, Shard
 from streams.terms import Terms
@@ -61,7 +60,7 @@ class IntakeStage:
 
     def __init__(
         self,
-        pack: CityPack,
+        pack: IntakePack,
         key: bytes,
         limits: IntakeLimits,
         kafka: KafkaSink,
@@ -75,7 +74,7 @@ class IntakeStage:
         self._prefix = prefix
         self._shards = shards
         self._metrics = metrics
-        metrics.pack_info.labels(pack.version).set(1)
+        metrics.pack_info.labels(self.pack_version).set(1)
 
     @property
     def topics(self) -> list[str]:

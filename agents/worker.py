@@ -23,8 +23,9 @@ from sinks.errors import SinkError
 from sinks.kafka import Delivery, KafkaSink
 from streams.blocks import Mark
 from streams.explanation import MAX_LIMIT, explain_from_sink
+from streams.intake import IntakePack
 from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, source_of
-from streams.pack import CityPack, PackError
+from streams.pack import PackError
 
 log = logging.getLogger("citybrain.worker")
 
@@ -54,16 +55,15 @@ class Worker:
     """
 
     def __init__(
-        self, settings: Settings, key: bytes, pack: CityPack, kafka: KafkaSink, sink: ClickHouseSink, shards: int
+        self, settings: Settings, key: bytes, made: IntakePack, kafka: KafkaSink, sink: ClickHouseSink, shards: int
     ) -> None:
         self.settings = settings
-        self.pack = pack
         self.metrics = Metrics(CollectorRegistry())
         self.kafka = kafka
         prefix = settings.prefix
-        self.intake = IntakeStage(pack, key, settings.limits(), kafka, prefix, shards, self.metrics)
+        self.intake = IntakeStage(made, key, settings.limits(), kafka, prefix, shards, self.metrics)
         self.dedupe = DedupeStage(
-            pack.code,
+            made.pack.code,
             kafka,
             prefix,
             self.metrics,
@@ -71,7 +71,7 @@ class Worker:
             lateness_s=settings.lateness_s,
             remember_s=settings.too_old_s,
         )
-        self._pack_folder = PackFolder(settings.city, pack)
+        self._pack_folder = PackFolder(settings.city, made.pack)
         self.clickhouse = ClickHouseStage(sink, self.metrics)
         self._intake_turn = asyncio.Lock()
         self._told_marks: dict[TP, Mark] = {}
@@ -151,7 +151,7 @@ class Worker:
 
             @app.timer(interval=settings.pack_poll_s)
             async def look_at_pack(_app: Any) -> None:
-                await self._or_crash(self._look_at_pack)
+                await asyncio.to_thread(self._look_at_pack)
                 if self._pack_folder.changed is not None:
                     async with self._intake_turn:
                         self._take_up_pack()
@@ -268,6 +268,10 @@ class Worker:
             self.metrics.pack_reloads.labels("failed").inc()
             fields = {"event": "pack_refused", "pack_version": self.intake.pack_version}
             log.error("the changed pack is not taken up, the former one stays in use: %s", error, extra=fields)
+        except Exception as error:  # whatever it is, a pack edited beside the stream must not end it
+            self.metrics.pack_reloads.labels("failed").inc()
+            fields = {"event": "pack_refused", "pack_version": self.intake.pack_version, "error": type(error).__name__}
+            log.exception("the changed pack cannot be made ready, the former one stays in use", extra=fields)
         # Also when the folder is mended to just what is in use, so that there is nothing to take up.
         self.metrics.pack_reload_failed.set(not self._pack_folder.is_sound)
 

@@ -53,6 +53,7 @@ class TopicSpec:
     """One topic as it should be; ``name`` is with prefix.
 
     ``retention_ms`` and ``retention_bytes`` (per partition) are -1 for no limit and None where they do not apply.
+    ``of_platform`` marks the own topic of a platform, which only a city's pack knows.
     """
 
     name: str
@@ -62,6 +63,7 @@ class TopicSpec:
     retention_bytes: int | None = None
     segment_ms: int | None = None
     max_message_bytes: int | None = None
+    of_platform: bool = False
 
     def config(self) -> dict[str, str]:
         """The topic's configuration in Kafka's own names, only what is not the broker's business."""
@@ -131,6 +133,7 @@ def topic_table(
     # Callers' numbers stand in the clear in what sources send and in dead letters: a segment is closed each day,
     # so that retention means a day more than it says and not twice as long.
     personal = _DAY_MS
+    own = tuple(platforms)
     sources = [
         TopicSpec(
             name=prefix + topic,
@@ -138,8 +141,9 @@ def topic_table(
             retention_ms=lasting(_SOURCE_RETENTION_MS),
             max_message_bytes=SOURCE_MAX_BYTES,
             segment_ms=personal,
+            of_platform=topic in own,
         )
-        for topic in (*TOPIC_OF_SOURCE.values(), FEEDBACK, *platforms)
+        for topic in (*TOPIC_OF_SOURCE.values(), FEEDBACK, *own)
     ]
     return (
         *sources,
@@ -174,7 +178,8 @@ def differences(
     for spec in specs:
         topic = found.get(spec.name)
         if topic is None:
-            faults.append(Difference(spec.name, "is missing", "make it with `citybrain topics create`"))
+            pack = " --city PACK" if spec.of_platform else ""
+            faults.append(Difference(spec.name, "is missing", f"make it with `citybrain topics create{pack}`"))
             continue
         if topic.partitions != spec.partitions:
             what = f"has {topic.partitions} partitions instead of {spec.partitions}"

@@ -21,11 +21,14 @@ from streams.readings import RuleTerms
 from streams.reports import LocatedReports, Reading, Texts
 from streams.terms import CITY_ITSELF, CategoryTerms, CellCodes, PackTerms, Terms
 
-FORMAT = 2
+FORMAT = 3
 MAX_BLOCK_ROWS = 5_000
 MAX_BLOCK_BYTES = 700_000
 """Below the 1 MiB at which brokers refuse a record by default, headers and all."""
+MAX_BLOCK_RAW_BYTES = 8 << 20
+"""Of a block before compression, which makes next to nothing of what repeats."""
 _MAX_RAW_BYTES = 256 << 20
+"""What is read at most; a block of one row, which alone may exceed the bounds above, is far below it."""
 
 _NUMBERS = (
     "source", "partition", "offset", "index", "mark_ms", "ingested_ms", "time_ms",
@@ -65,7 +68,9 @@ class _Encoded(msgspec.Struct, array_like=True):
     topic: bytes
     readings: list[_EncodedReading]
     rules: list[list[tuple[RuleTerms, int]]]
-    feedback: list[Feedback]
+    feedback: list[Feedback]  # without the keys of their records
+    keys: list[bytes]
+    key: list[int]  # of each feedback, the number of its record's key; -1 for none
     shard: tuple[int, int]
 
 
@@ -95,7 +100,7 @@ class Block:
 
 def encode_tick(terms: PackTerms, marks: Sequence[Mark]) -> bytes:
     """A block without reports."""
-    return _compress(_block(terms, marks=marks))
+    return _compress(msgspec.msgpack.encode(_block(terms, marks=marks)))
 
 
 def encode_blocks(
@@ -104,9 +109,10 @@ def encode_blocks(
     feedback: Sequence[Feedback] = (),
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[bytes]:
-    """Reports and feedback as one or more blocks, in order, none larger than :data:`MAX_BLOCK_BYTES` unless of one row.
+    """Reports and feedback as one or more blocks, in order.
 
-    The reports' numbers are those of ``terms``; ``shard`` says which shard they are for, and of how many.
+    None is larger than :data:`MAX_BLOCK_BYTES`, nor before compression than :data:`MAX_BLOCK_RAW_BYTES`, unless of one
+    row.  The reports' numbers are those of ``terms``; ``shard`` says which shard they are for, and of how many.
     """
     rest, rest_feedback = reports, list(feedback)
     while len(rest) + len(rest_feedback):
@@ -117,11 +123,14 @@ def encode_blocks(
 def _split(
     terms: PackTerms, reports: LocatedReports, feedback: list[Feedback], shard: tuple[int, int]
 ) -> Iterator[bytes]:
-    encoded = _encode(terms, reports, feedback, shard)
     rows = len(reports) + len(feedback)
-    if len(encoded) <= MAX_BLOCK_BYTES or rows == 1:
-        yield encoded
-        return
+    raw = _encode(terms, reports, feedback, shard)
+    if len(raw) <= MAX_BLOCK_RAW_BYTES or rows == 1:
+        encoded = _compress(raw)
+        if len(encoded) <= MAX_BLOCK_BYTES or rows == 1:
+            yield encoded
+            return
+    del raw  # may be many times as large as what comes of it
     first, first_feedback, second, second_feedback = _cut(reports, feedback, rows // 2)
     yield from _split(terms, first, first_feedback, shard)
     yield from _split(terms, second, second_feedback, shard)
@@ -161,7 +170,7 @@ def _encode(terms: PackTerms, reports: LocatedReports, feedback: Sequence[Feedba
             if number == len(encoded.rules):
                 encoded.rules.append([(rule, categories.index(category)) for rule, category in rules])
             encoded.readings.append(_EncodedReading(row, metric, value, number))
-    return _compress(encoded)
+    return msgspec.msgpack.encode(encoded)
 
 
 def _block(
@@ -171,9 +180,13 @@ def _block(
     feedback: Sequence[Feedback] = (),
     shard: tuple[int, int] = (0, 1),
 ) -> _Encoded:
+    # All feedback of an array has its record's key, which may be longer than all of it.
+    keys: dict[bytes, int] = {}
+    key = [-1 if one.record_key is None else keys.setdefault(one.record_key, len(keys)) for one in feedback]
+    said = [msgspec.structs.replace(one, record_key=None) for one in feedback]
     return _Encoded(
         FORMAT, terms.city, terms.pack_version, list(marks), 0, [], [], terms.south_deg, terms.north_deg, [], b"", [],
-        b"", [], b"", [], [], list(feedback), shard,
+        b"", [], b"", [], [], said, list(keys), key, shard,
     )  # fmt: skip
 
 
@@ -195,8 +208,12 @@ def decode_block(data: bytes, terms: Terms) -> Block:
         raise BlockError(f"block of city {read.city}, this service is of {terms.city}")
     try:
         _require_feedback(read)
+        feedback = [
+            msgspec.structs.replace(one, record_key=None if number < 0 else read.keys[number])
+            for one, number in zip(read.feedback, read.key, strict=True)
+        ]
         if not read.rows:
-            return Block(read.city, read.pack_version, LocatedReports.empty(), read.marks, read.feedback, read.shard)
+            return Block(read.city, read.pack_version, LocatedReports.empty(), read.marks, feedback, read.shard)
         _require_terms(read)
         categories = np.array([terms.category(category) for category in read.categories], np.int32)
         cells = np.array([terms.cell(cell) for cell in read.cells], np.int32)
@@ -218,7 +235,7 @@ def decode_block(data: bytes, terms: Terms) -> Block:
         reports = LocatedReports.from_columns(**columns)
     except ValueError as error:  # lengths that do not agree, numbers out of range, texts that are not UTF-8
         raise BlockError(f"not a block of reports: {error}") from error
-    return Block(read.city, read.pack_version, reports, read.marks, read.feedback, read.shard)
+    return Block(read.city, read.pack_version, reports, read.marks, feedback, read.shard)
 
 
 def _require_feedback(read: _Encoded) -> None:
@@ -226,6 +243,8 @@ def _require_feedback(read: _Encoded) -> None:
     shard, shards = read.shard
     if not 0 <= shard < shards:
         raise ValueError("a shard that is none")
+    if not all(-1 <= number < len(read.keys) for number in read.key):
+        raise ValueError("a key that the block does not have")
     before = 0
     for one in read.feedback:
         if not (before <= one.before <= read.rows and 0 <= one.action < len(ACTIONS)):
@@ -255,8 +274,8 @@ _decoder = msgspec.msgpack.Decoder(_Encoded)
 _WIRE_DTYPE = {name: getattr(LocatedReports.empty(), name).dtype.newbyteorder("<") for name in _NUMBERS}
 
 
-def _compress(encoded: _Encoded) -> bytes:
-    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(msgspec.msgpack.encode(encoded))
+def _compress(raw: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(raw)
 
 
 def _little_endian(column: np.ndarray[Any, Any]) -> bytes:

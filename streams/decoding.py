@@ -144,6 +144,11 @@ class RecordDecoder:
         if len(value) > limit:
             into.refused.append(RefusedElement((number, 0), value, _too_large(len(value), limit)))
             return 1
+        if record.topic == FEEDBACK and len(record.key or b"") > self._max_message_bytes:
+            # It would travel through the log; what sources send leaves theirs behind.
+            detail = f"a key of {len(record.key or b''):,} bytes, at most {self._max_message_bytes:,}"
+            into.refused.append(RefusedElement((number, 0), value, Refusal(Reason.TOO_LARGE, None, detail)))
+            return 1
         if isinstance(decoder, EnvelopeReader):
             envelope = decoder.open(value)
             if isinstance(envelope, Refusal):

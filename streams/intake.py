@@ -21,7 +21,17 @@ from geo.gazetteer import Gazetteer
 from streams.dead_letters import DeadLetter
 from streams.decoding import DecodedRecords, RecordDecoder, RefusedElement, SourceRecord, platform_readers
 from streams.feedback import ACTIONS, Feedback, feedback_key, incident_parts
-from streams.messages import FEEDBACK, SOURCES, Action, FeedbackMessage, IotMessage, Reason, source_of
+from streams.messages import (
+    FEEDBACK,
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    SOURCES,
+    Action,
+    FeedbackMessage,
+    IotMessage,
+    Reason,
+    source_of,
+)
 from streams.pack import CityPack
 from streams.privacy import CallerHasher
 from streams.readings import ReadingFilter, ReadingRules
@@ -117,7 +127,9 @@ class Intake:
     source partitions share one mark; the worker keeps one for each partition.
     """
 
-    def __init__(self, pack: CityPack, key: bytes, limits: IntakeLimits | None = None, *, one_clock: bool = False):
+    def __init__(
+        self, pack: CityPack | IntakePack, key: bytes, limits: IntakeLimits | None = None, *, one_clock: bool = False
+    ):
         self.limits = limits or IntakeLimits()
         self.marks: dict[tuple[str, int], int] = {}
         self._doubted: dict[tuple[str, int], tuple[int, int]] = {}
@@ -128,7 +140,7 @@ class Intake:
         self._decoder = RecordDecoder(
             max_message_bytes=self.limits.max_message_bytes, max_value_bytes=self.limits.max_value_bytes
         )
-        self.use(IntakePack(pack))
+        self.use(pack if isinstance(pack, IntakePack) else IntakePack(pack))
 
     def use(self, made: IntakePack) -> None:
         """Go on with another version of the city's pack.  What was last heard of each partition stays."""
@@ -216,7 +228,8 @@ class Intake:
         own_times: dict[int, list[int]] = {}
         if any(record.timestamp_ms is None for record in records):
             for (number, _), time_ms in zip(places, times_ms, strict=True):
-                own_times.setdefault(number, []).append(time_ms)
+                if MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
+                    own_times.setdefault(number, []).append(time_ms)
         ingested: list[int] = []
         marks: list[int] = []
         for number, record in enumerate(records):
@@ -266,6 +279,10 @@ class Intake:
         for row in np.flatnonzero(-ahead_ms > self.limits.too_old_s * 1000).tolist():
             detail = f"{-ahead_ms[row] / 1000:,.0f} s before its ingestion, at most {self.limits.too_old_s:,}"
             read.refusals[row] = Refusal(Reason.TOO_OLD, "time", detail)
+        # A time at the very end of the calendar that its offset takes over it.
+        for row in np.flatnonzero((time_ms < MIN_TIME_MS) | (time_ms > MAX_TIME_MS)).tolist():
+            detail = "before the year 1 or after 9999 in UTC"
+            read.refusals[row] = Refusal(Reason.INVALID_TIME, "time", detail)
 
     def _locate_all(self, read: _Batch, time_ms: _Ints, mark_ms: _Ints) -> _Located:
         """Whatever may become a report, located: first all but the readings that need no second look."""

@@ -59,12 +59,12 @@ ASSIGNMENTS = "assignments"
 DEAD_LETTERS = "dead-letters"
 FEEDBACK = "dispatch.feedback"
 
-MAX_TIME_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, Unix ms: what RFC 3339 can still write."""
+MIN_TIME_MS, MAX_TIME_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The first millisecond of the year 1 and the last of 9999, Unix ms: what RFC 3339 can still write."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Time = Annotated[
-    Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=-62_135_596_800_000, le=MAX_TIME_MS)],
+    Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS)],
     Meta(description="RFC 3339 with an offset, or integer Unix milliseconds."),
 ]
 Lon = Annotated[float, Meta(ge=-180, le=180, description="Degrees east, in the datum named by `crs`.")]
@@ -191,7 +191,11 @@ class Action(StrEnum):
 
 
 class FeedbackMessage(msgspec.Struct, kw_only=True):
-    """What a dispatch centre did with an incident.  The same `id` twice is applied once."""
+    """What a dispatch centre did with an incident.
+
+    The same `id` twice is applied once: of one platform, about one incident.  So nothing is lost of a dispatch centre
+    that numbers its messages anew for each incident.
+    """
 
     id: Id
     time: Time

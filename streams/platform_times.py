@@ -7,14 +7,13 @@ import zoneinfo
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
-from streams.messages import MAX_TIME_MS
+from streams.messages import MAX_TIME_MS, MIN_TIME_MS
 
 RFC3339, UNIX_S, UNIX_MS = "rfc3339", "unix_s", "unix_ms"
 NAMED_FORMATS = (RFC3339, UNIX_S, UNIX_MS)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_FIRST_MS = -62_135_596_800_000
 _NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{0,20})?", re.ASCII)
 _LONGEST = 64
 # After noon, so that a format of twelve hours must say which half of the day; no two of its numbers alike.
@@ -114,6 +113,6 @@ def _unix_ms(value: str | int | float, ms: int) -> int:
         if isinstance(value, str) and not _NUMBER.fullmatch(text):
             raise ValueError("no number of seconds or milliseconds")
         time_ms = Fraction(text) * ms // 1
-    if not _FIRST_MS <= time_ms <= MAX_TIME_MS:
+    if not MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
         raise ValueError("before the year 1 or after 9999")
     return time_ms

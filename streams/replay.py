@@ -14,7 +14,7 @@ from typing import Any
 
 from streams.blocks import BlockError, decode_block
 from streams.dead_letters import DeadLetter
-from streams.intake import Intake, IntakeLimits, SourceRecord
+from streams.intake import Intake, IntakeLimits, IntakePack, SourceRecord
 from streams.messages import REPORTS, Assignment, Incident, Outcome, platform_named
 from streams.pack import CityPack
 from streams.recording import RecordedMessage, RecordingError
@@ -76,7 +76,7 @@ class Replay:
 
     def __init__(
         self,
-        pack: CityPack,
+        pack: CityPack | IntakePack,
         key: bytes,
         *,
         shards: int = 1,
@@ -84,7 +84,6 @@ class Replay:
         lateness_s: int = 600,
         tells: bool = False,
     ) -> None:
-        self.pack = pack
         self.counts = ReplayCounts()
         self.told: list[Incident] = []
         self._limits = limits or IntakeLimits()
@@ -92,6 +91,7 @@ class Replay:
         self._tells = tells
         self._count_of_shards = shards
         self._intake = Intake(pack, key, self._limits, one_clock=True)
+        self.pack = self._intake.pack
         self._topics = {REPORTS, *self._intake.topics}
         self._terms: Terms = self._intake.terms
         self._router = Router(self._intake.terms, shards)

@@ -119,7 +119,8 @@ _MEANING = {
     "Numbers are masked as in `text`.",
     "caller": "The caller's number. Replaced by a keyed hash before anything else sees it.",
     "worker_id": "The grid worker.",
-    "FeedbackMessage.id": "Identifies the feedback; the same id twice is applied once.",
+    "FeedbackMessage.id": "Identifies the feedback about its incident; the same id twice, of one platform about one "
+    "incident, is applied once. About another incident it is another feedback.",
     "FeedbackMessage.time": "When it was done: RFC 3339 with an offset, or Unix milliseconds without a decimal point.",
     "FeedbackMessage.platform": "Which of several dispatch centres sent it; ids need to be unique only within one.",
     "action": "What was done: open -> accepted -> dispatched -> disposed -> closed, where steps may be left out going "

@@ -157,6 +157,9 @@ class TomlFile:
         except RecursionError:
             faults.append(Fault(name, None, "invalid TOML: nested too deeply"))
             return
+        except ValueError:
+            faults.append(Fault(name, None, "invalid TOML: a whole number of more digits than can be read"))
+            return
         self.lines = TomlLines(text)
         self.root = TomlTable(self, (), values)
 

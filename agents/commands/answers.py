@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 
 from agents.commands.console import fail
+from sinks.clickhouse_dsn import Dsn
 from sinks.errors import DsnError, SinkError
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def replay_files(folder: Path, *names: str) -> list[Path]:
     paths = [folder / name for name in names]
     for path in paths:
         if not path.is_file():
+            if (folder / _MADE_BY_THE_ENGINE).is_dir():
+                dsn = Dsn(path=str(folder.resolve()))
+                fail(f"{folder} is the folder of an embedded ClickHouse: use --from {dsn}")
             unfinished = path.with_name(path.name + ".part").is_file()
             why = "its replay has not finished" if unfinished else "it is not the --out folder of a `citybrain replay`"
             fail(f"there is no {path.name} in {folder}: {why}")
@@ -69,7 +73,6 @@ def open_sink(dsn_text: str) -> Iterator[ClickHouseSink]:
     """The ClickHouse of a DSN, to be asked and left as it is; what it refuses is one line, and exit 1."""
     # Imported here: the driver takes a second, and a folder or a worker needs none of it.
     from sinks.clickhouse import ClickHouseSink
-    from sinks.clickhouse_dsn import Dsn
 
     try:
         dsn = Dsn.parse(dsn_text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,12 @@ from agents.settings import LOG_LEVELS, Settings, SettingsError, read_settings
 from streams.dead_letters import SERVICE_VERSION
 from streams.privacy import TEST_KEY
 
+if TYPE_CHECKING:
+    from streams.intake import IntakePack
+
 log = logging.getLogger("citybrain.worker")
+
+_MORE_THAN_FIT = 2_100
 
 
 @click.command(
@@ -67,6 +72,7 @@ def run_worker(settings: Settings, key: bytes) -> None:
     from sinks.clickhouse import ClickHouseSink
     from sinks.errors import SinkError
     from sinks.kafka import KafkaSink
+    from streams.intake import IntakePack
     from streams.messages import REPORTS
 
     try:
@@ -83,7 +89,8 @@ def run_worker(settings: Settings, key: bytes) -> None:
             f"Kafka at {settings.brokers} has no topic {settings.prefix}{REPORTS}; "
             f"make the topics with `citybrain topics create --brokers {settings.brokers} --prefix {settings.prefix}`"
         )
-    warm_up(pack)
+    made = IntakePack(pack)
+    warm_up(made)
     fields = {
         "event": "starts",
         "service_version": SERVICE_VERSION,
@@ -92,7 +99,7 @@ def run_worker(settings: Settings, key: bytes) -> None:
         "shards": shards,
     }
     log.info("the worker starts: %s on %s and %s", pack.name, settings.brokers, sink.dsn, extra=fields)
-    service = Worker(settings, key, pack, kafka, sink, shards)
+    service = Worker(settings, key, made, kafka, sink, shards)
     faust_worker = FaustWorker(
         service.app, loglevel=settings.log_level, logfile=None, override_logging=False, quiet=True
     )
@@ -108,15 +115,18 @@ def run_worker(settings: Settings, key: bytes) -> None:
     raise SystemExit(code)
 
 
-def warm_up(pack: Any) -> None:
-    """Compile the kernels before the consumer group counts on this worker."""
+def warm_up(made: IntakePack) -> None:
+    """Compile the kernels, as the pack in use has need of them, before the consumer group counts on this worker."""
     from streams.recording import RecordedMessage
     from streams.replay import Replay
 
+    pack = made.pack
     # Within a cell, for what lies outside the city goes no further than that.
     inside = pack.grid.geometries[0].representative_point()
     common = f'"id":"warm-up","time":0,"lon":{inside.x},"lat":{inside.y},"crs":"wgs84"'
     report = f'{{{common},"worker_id":"w","category":"{pack.categories[0].code}"}}'
     reading = f'{{{common},"device_id":"d","metric":"m","value":0}}'
-    messages = [RecordedMessage("patrol.reports", report.encode()), RecordedMessage("iot.readings", reading.encode())]
-    Replay(pack, TEST_KEY).take(messages)
+    # More than a fold has room for at first, so that what enlarges its tables is compiled as well.
+    reports = f"[{','.join([report] * _MORE_THAN_FIT)}]"
+    messages = [RecordedMessage("patrol.reports", reports.encode()), RecordedMessage("iot.readings", reading.encode())]
+    Replay(made, TEST_KEY).take(messages)

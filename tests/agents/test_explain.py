@@ -309,6 +309,16 @@ def test_no_folder_no_replay_and_an_unfinished_one_are_named(tmp_path):
     assert "its replay has not finished" in one_line(citybrain("explain", "1", "--from", tmp_path))
 
 
+@pytest.mark.parametrize("command", [("explain", "1"), ("status",)])
+def test_the_folder_of_an_embedded_clickhouse_is_told_by_its_dsn(tmp_path, command):
+    folder = tmp_path / "city 1"
+    (folder / "metadata").mkdir(parents=True)  # as the engine makes it
+    said = one_line(citybrain(*command, "--from", folder))
+    assert said == (
+        f"Error: {folder} is the folder of an embedded ClickHouse: use --from chdb://{tmp_path.resolve()}/city%201"
+    )
+
+
 def test_a_line_that_is_no_assignment_is_named_by_file_and_line(tmp_path):
     (tmp_path / "assignments.jsonl").write_bytes(b'{}\n{"report_id": "P-1"\n')
     (tmp_path / "incidents.jsonl").write_bytes(b"")

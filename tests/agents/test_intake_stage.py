@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from agents.metrics import Metrics
 from agents.stages import IntakeStage
 from sinks.kafka import KafkaSink
-from streams.intake import IntakeLimits
+from streams.intake import IntakeLimits, IntakePack
 from streams.pack import load_pack
 from streams.privacy import TEST_KEY
 
@@ -34,7 +34,7 @@ class Sent:
 def test_tickets_without_coordinates_are_counted_placed_or_unplaced(embedded_kafka: Embedded, topic_prefix: str):
     embedded_kafka.create_topic(f"{topic_prefix}reports", 4)
     metrics, kafka = Metrics(CollectorRegistry()), KafkaSink(embedded_kafka.bootstrap)
-    stage = IntakeStage(load_pack(SAMPLE), TEST_KEY, IntakeLimits(), kafka, topic_prefix, 4, metrics)
+    stage = IntakeStage(IntakePack(load_pack(SAMPLE)), TEST_KEY, IntakeLimits(), kafka, topic_prefix, 4, metrics)
 
     def counted() -> list[float | None]:
         names = ("placed", "unplaced")

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from ops_files import OPS, ROOT, alert_rules, dashboard
 
+from streams.pack import load_pack
+
 COMPOSE = ROOT / "docker-compose.kafka.yml"
 
 
@@ -117,6 +119,16 @@ def test_the_rows_are_what_an_operator_asks_for() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- compose
+
+
+def test_the_compose_file_makes_the_topics_of_the_pack_that_its_worker_runs() -> None:
+    compose = read(COMPOSE)
+    assert compose["services"]["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    command = compose["services"]["topics"]["command"]
+    city = command[command.index("--city") + 1]
+    assert city == compose["services"]["worker"]["environment"]["CITYBRAIN_CITY"]
+    assert load_pack(ROOT / city.removeprefix("/srv/citybrain/")).platform_topics
+    assert "--shift-to-now --city packs/sample" in COMPOSE.read_text(encoding="utf-8")
 
 
 def test_the_compose_file_watches_on_request_with_these_files() -> None:

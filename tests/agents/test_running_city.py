@@ -67,6 +67,9 @@ class Playing:
     def uses(self, version: str) -> bool:
         return self.running.metrics().get(("citybrain_pack_info", frozenset({("version", version)}))) == 1.0
 
+    def refused(self) -> float:
+        return self.running.metrics().get(("citybrain_pack_reloads_total", frozenset({("result", "failed")})), 0.0)
+
     def failed(self) -> float:
         return self.running.total("citybrain_pack_reload_failed")
 
@@ -79,6 +82,7 @@ def test_feedback_and_a_changed_pack_while_a_worker_runs(
     city = tmp_path / "city"
     shutil.copytree(SAMPLE, city)
     catalogue = (city / "catalogue.toml").read_text(encoding="utf-8")
+    platforms = (city / "city.toml").read_text(encoding="utf-8")
     edited = catalogue.replace('name = "暴露垃圾"', 'name = "露天垃圾"')
     assert edited != catalogue
     former = load_pack(city).version
@@ -103,9 +107,15 @@ def test_feedback_and_a_changed_pack_while_a_worker_runs(
         city_hall.send(patrol("P3", 30, north=5))
         (city / "catalogue.toml").write_text(edited + "[[category", encoding="utf-8")
         until(lambda: city_hall.failed() != 1, "the broken pack is told of")
+        # Its topic goes on being read, and a key that nobody can even name; neither may end the worker.
+        (city / "catalogue.toml").write_text(edited, encoding="utf-8")
+        (city / "city.toml").write_text(platforms.partition("[platform.tingshi]")[0], encoding="utf-8")
+        until(lambda: city_hall.refused() != 2, "the pack without a platform is refused")
+        (city / "city.toml").write_text(platforms + ".".join(["a"] * 2_000) + " = 1\n", encoding="utf-8")
+        until(lambda: city_hall.refused() != 3, "what cannot be read at all is refused")
         city_hall.send(patrol("P4", 40, north=10))
         assert city_hall.uses(version)
-        (city / "catalogue.toml").write_text(edited, encoding="utf-8")
+        (city / "city.toml").write_text(platforms, encoding="utf-8")
         until(lambda: city_hall.failed() != 0, "the mended pack is told of")
 
         counted = {
@@ -136,7 +146,9 @@ def test_feedback_and_a_changed_pack_while_a_worker_runs(
     outcomes = {one["report_id"]: one["outcome"] for one in database["assignments"]}
     assert outcomes == {"P1": "opened", "P2": "reopened", "P3": "opened", "P4": "opened"}
     assert database["counts"]["dead_letters"] == 2
-    assert "the changed pack is not taken up" in running.log.read_text(encoding="utf-8")
+    log_lines = running.log.read_text(encoding="utf-8")
+    assert "no longer has tingshi (video) of this worker's platforms" in log_lines
+    assert "RecursionError" in log_lines
 
     # Whoever has today's pack, or none, decides from the log what was decided then.
     replay = Replay(load_pack(SAMPLE), TEST_KEY)

@@ -54,6 +54,12 @@ def test_a_platforms_own_topic_is_made_like_that_of_its_source():
     assert replace(table["yq.iot.readings.tingwu"], name="yq.iot.readings") == table["yq.iot.readings"]
 
 
+def test_only_a_platforms_missing_topic_is_made_with_the_pack():
+    remedies = {one.topic: one.remedy for one in differences(topic_table("yq.", platforms=["iot.readings.tingwu"]), {})}
+    assert remedies.pop("yq.iot.readings.tingwu") == "make it with `citybrain topics create --city PACK`"
+    assert set(remedies.values()) == {"make it with `citybrain topics create`"}
+
+
 def test_what_a_source_may_send_fits_into_the_dead_letters_with_its_headers():
     assert SOURCE_MAX_BYTES > 16 << 20
     assert DEAD_LETTER_MAX_BYTES - SOURCE_MAX_BYTES >= 1 << 20

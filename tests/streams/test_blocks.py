@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from streams import blocks
 from streams.blocks import (
     MAX_BLOCK_BYTES,
+    MAX_BLOCK_RAW_BYTES,
     MAX_BLOCK_ROWS,
     BlockError,
     Mark,
@@ -154,6 +155,53 @@ def test_long_texts_become_blocks_of_bounded_bytes():
     assert len(encoded) > 1
     assert max(map(len, encoded)) <= MAX_BLOCK_BYTES
     assert_equal(LocatedReports.concatenate([decode_block(data, TERMS).reports for data in encoded]), reports)
+
+
+def said_by(key: bytes | None, value: bytes, offset: int = 0) -> Feedback:
+    return Feedback(0, 0, "g", 0, 0, 0, offset, 0, 0, 0, offset, 0, "990100-g-0", key, value)
+
+
+def raw_size(data: bytes) -> int:
+    return zstandard.frame_content_size(data)
+
+
+def test_the_long_key_of_an_array_of_feedback_travels_once():
+    said = [said_by(b"K" * 200_000, b'{"id":"f"}', offset) for offset in range(2_000)]
+    (data,) = encode_blocks(TERMS, reports_of([]), said)
+    assert raw_size(data) < 600_000
+    assert decode_block(data, TERMS).feedback == said
+
+
+def test_feedback_with_long_fields_that_nobody_reads_becomes_blocks_of_bounded_raw_bytes():
+    """Compressed they would all fit into one."""
+    said = [said_by(None, b'{"note":"' + b"x" * 1_000_000 + b'"}', offset) for offset in range(300)]
+    encoded = list(encode_blocks(TERMS, reports_of([]), said))
+    assert max(map(raw_size, encoded)) <= MAX_BLOCK_RAW_BYTES
+    assert [one for data in encoded for one in decode_block(data, TERMS).feedback] == said
+
+
+sizes = st.sampled_from([0, 1, 1_000, 100_000, MAX_BLOCK_RAW_BYTES // 2, MAX_BLOCK_RAW_BYTES + 1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), sizes, st.none() | sizes), max_size=6), st.lists(sizes, max_size=3))
+def test_whatever_is_encoded_can_be_decoded(sayings, texts_of):
+    """However long what repeats in it, and however little of that compression leaves."""
+    reports = reports_of([one_row(offset=number, text="t" * size) for number, size in enumerate(texts_of)])
+    said = [
+        msgspec.structs.replace(
+            said_by(None if key is None else b"k" * key, b"v" * size), before=min(place, len(reports))
+        )
+        for place, size, key in sorted(sayings, key=lambda one: one[0])
+    ]
+    encoded = list(encode_blocks(TERMS, reports, said))
+    read = [decode_block(data, TERMS) for data in encoded]
+    assert_equal(LocatedReports.concatenate([block.reports for block in read]), reports)
+    assert [msgspec.structs.replace(one, before=0) for block in read for one in block.feedback] == [
+        msgspec.structs.replace(one, before=0) for one in said
+    ]
+    for data, block in zip(encoded, read, strict=True):
+        assert raw_size(data) <= MAX_BLOCK_RAW_BYTES or len(block.reports) + len(block.feedback) == 1
 
 
 def test_the_same_reports_are_the_same_bytes():

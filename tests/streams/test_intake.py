@@ -61,6 +61,34 @@ def test_a_good_message_of_each_source_is_a_report(source):
     assert [PACK.categories[number].code for number in batch.reports.category] == ["manhole"]
 
 
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_that_cannot_be_written_dates_nothing_even_where_it_is_all_there_is(time):
+    """A recording's first line without a timestamp, and one that has to go by its other elements."""
+    intake = Intake(PACK, KEY, one_clock=True)
+    batch = take(
+        record(message(time=time), at=None),
+        record(b"[" + message(time=time) + b"," + message(time=NOON_MS) + b"]", at=None),
+        intake=intake,
+    )
+    assert [letter.reason.value for letter in batch.dead_letters] == ["invalid_time"] * 2
+    assert [letter.ingested_ms for letter in batch.dead_letters] == [0, NOON_MS]
+    assert batch.reports.ingested_ms.tolist() == [NOON_MS]
+    assert intake.marks == {("", 0): NOON_MS}
+
+
+def test_feedback_with_a_key_that_no_block_could_carry_is_too_large():
+    said = json.dumps(
+        {"id": "f", "time": NOON_MS, "action": "close", "incident_id": "990100-covers-" + "0" * 32}
+    ).encode()
+    limits = IntakeLimits(max_message_bytes=1_000)
+    records = [SourceRecord("dispatch.feedback", 0, size, NOON_MS, b"k" * size, said) for size in (1_000, 1_001)]
+    batch = take(*records, intake=Intake(PACK, KEY, limits))
+    assert len(batch.feedback) == 1
+    assert [(one.reason.value, one.detail) for one in batch.dead_letters] == [
+        ("too_large", "a key of 1,001 bytes, at most 1,000")
+    ]
+
+
 def _raw(fields: str) -> bytes:
     """A ticket with fields that json.dumps would not write."""
     return message()[:-1] + b"," + fields.encode() + b"}"
@@ -124,6 +152,8 @@ BAD = {
     "a naive time": (message(time="2026-03-01T12:00:00"), "hotline", "invalid_time", "time"),
     "a date": (message(time="2026-03-01"), "hotline", "invalid_time", "time"),
     "digits in quotes": (message(time=str(NOON_MS)), "hotline", "invalid_time", "time"),
+    "the year 10000 by its offset": (message(time="9999-12-31T23:59:59-23:59"), "hotline", "invalid_time", "time"),
+    "the year 0 by its offset": (message(time="0001-01-01T00:00:00+23:59"), "hotline", "invalid_time", "time"),
     "a leap second": (message(time="2016-12-31T23:59:60Z"), "hotline", "invalid_time", "time"),
     "the year 0": (message(time="0000-01-01T00:00:00Z"), "hotline", "invalid_time", "time"),
     "more milliseconds than there are": (message(time=10**30), "hotline", "invalid_time", "time"),

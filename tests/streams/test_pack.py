@@ -301,6 +301,7 @@ CITY_ROWS = [
     ("[source.video]", "[source.drone]", 12, "source 'drone' is not one of iot, video, hotline, patrol"),
     ("[source.video]", "[source.video", 12, "invalid TOML"),
     ('"示范市"', "示范市", 1, "invalid TOML"),
+    ('"示范市"', "1" * 5_000, None, "invalid TOML: a whole number of more digits"),
 ]
 CATALOGUE_ROWS = [
     ('group = "water"', 'group = "the water"', 5, "group = 'the water' must match"),
