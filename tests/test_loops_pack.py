@@ -75,7 +75,7 @@ def test_the_pack_is_whole_once_its_grid_is_built(made):
 
 
 def test_a_week_of_real_readings_is_judged_as_one_by_one(city_data):
-    """Rush hours and all, four of five are dropped, for they change nothing; what is left is a report once in four hundred readings."""
+    """Rush hours and all, four of five change nothing; what is left is a report once in four hundred readings."""
     week = readings.loops(city_data / "traffic")
     found = readings.ours(week, *week.texts())
     assert found == readings.rival(week, *week.texts())
