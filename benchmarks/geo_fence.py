@@ -8,20 +8,16 @@ Also told: what building either costs, and what a pack of that size takes from i
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
+from benchmarks.results_file import tell
 from geo.fence import Fence
 from geo.plane import metres_per_degree
 from streams.pack import CityPack, parse_pack
@@ -130,20 +126,10 @@ def measure(cells: int) -> dict[str, object]:
 
 def main() -> None:
     result: dict[str, object] = {
-        "benchmark": "geo_fence",
-        "date": (date := datetime.now(UTC).date().isoformat()),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "runs": RUNS,
         "cities": [measure(cells) for cells in CELLS],
     }
-    print(json.dumps(result, indent=2))
-    if "--save" in sys.argv:
-        folder = ROOT / "benchmarks" / "results"
-        folder.mkdir(exist_ok=True)
-        (folder / f"geo_fence-{date}.json").write_text(json.dumps(result, indent=2) + "\n")
+    tell("geo_fence", result)
 
 
 if __name__ == "__main__":

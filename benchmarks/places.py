@@ -14,7 +14,6 @@ them, a street and a place nobody knows.
 from __future__ import annotations
 
 import json
-import platform
 import random
 import re
 import statistics
@@ -24,12 +23,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import ahocorasick
 
+from benchmarks.results_file import tell
 from geo.place_names import PlaceNames, normalised
 from streams.intake import IntakePack
 from streams.pack import parse_pack, read_pack_files
@@ -223,12 +222,6 @@ def main() -> None:
         [sys.executable, "-m", "benchmarks.places", "--load"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     result: dict[str, object] = {
-        "benchmark": "places",
-        "date": (date := datetime.now(UTC).date().isoformat()),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "runs": RUNS,
         "load": json.loads(loaded.stdout),
         "names": [
@@ -240,11 +233,7 @@ def main() -> None:
             ),
         ],
     }
-    print(json.dumps(result, indent=2))
-    if "--save" in sys.argv:
-        folder = ROOT / "benchmarks" / "results"
-        folder.mkdir(exist_ok=True)
-        (folder / f"places-{date}.json").write_text(json.dumps(result, indent=2) + "\n")
+    tell("places", result)
 
 
 if __name__ == "__main__":

@@ -17,18 +17,16 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import platform
 import re
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.results_file import tell
 from geo.gazetteer import MAX_ACCURACY_M, Gazetteer
 from geo.plane import distance_m
 from streams.pack import load_pack
@@ -137,19 +135,9 @@ def measure(folder: Path, pack: Path) -> dict[str, object]:
 def main() -> None:
     folder, pack = (Path(argument) for argument in sys.argv[1:3])
     result: dict[str, object] = {
-        "benchmark": "places_boston",
-        "date": (date := datetime.now(UTC).date().isoformat()),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
         **measure(folder, pack),
     }
-    print(json.dumps(result, indent=2))
-    if "--save" in sys.argv:
-        results = ROOT / "benchmarks" / "results"
-        results.mkdir(exist_ok=True)
-        (results / f"places_boston-{date}.json").write_text(json.dumps(result, indent=2) + "\n")
+    tell("places_boston", result)
 
 
 if __name__ == "__main__":

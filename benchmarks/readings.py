@@ -14,16 +14,12 @@ and keeps everything in dicts.  Both must raise the same reports.
 from __future__ import annotations
 
 import gzip
-import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
@@ -31,6 +27,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.results_file import tell
 from packs.loops.make_recording import SLOT_MS, read_speeds
 from streams.error_model import read_error_model
 from streams.pack import load_pack
@@ -231,22 +228,12 @@ def measure(work: Workload) -> dict[str, object]:
 def main() -> None:
     folders = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("--")]
     result: dict[str, object] = {
-        "benchmark": "readings",
-        "date": (date := datetime.now(UTC).date().isoformat()),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "runs": RUNS,
         "city": measure(city()),
     }
     if folders:
         result["loops"] = measure(loops(folders[0]))
-    print(json.dumps(result, indent=2))
-    if "--save" in sys.argv:
-        folder = ROOT / "benchmarks" / "results"
-        folder.mkdir(exist_ok=True)
-        (folder / f"readings-{date}.json").write_text(json.dumps(result, indent=2) + "\n")
+    tell("readings", result)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,16 @@ coordinates, through `streams.replay` in process, kernels compiled.  The rival d
 from __future__ import annotations
 
 import json
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import shapely
 
+from benchmarks.results_file import tell
 from geo.datum import to_wgs84
 from geo.plane import metres_per_degree
 from streams.error_model import read_error_model
@@ -155,24 +153,14 @@ def main() -> None:
             seconds[name].append(time.process_time() - started)
             assert len(answer) == len(expected)
     rate = {name: round(len(expected) / statistics.median(times)) for name, times in seconds.items()}
-    result = {
-        "benchmark": "replay_throughput",
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+    result: dict[str, object] = {
         "reports": len(expected),
         "reports_per_cpu_second": rate,
         "ratio": round(rate["ours"] / rate["rival"], 1),
         "agreement": round(agreement, 5),
         "runs": RUNS,
     }
-    print(json.dumps(result, indent=2))
-    if "--save" in sys.argv:
-        folder = ROOT / "benchmarks" / "results"
-        folder.mkdir(exist_ok=True)
-        (folder / f"replay_throughput-{result['date']}.json").write_text(json.dumps(result, indent=2) + "\n")
+    tell("replay_throughput", result)
 
 
 if __name__ == "__main__":
