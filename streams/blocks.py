@@ -19,9 +19,10 @@ from streams.feedback import ACTIONS, Feedback
 from streams.messages import SOURCES, source_of
 from streams.readings import RuleTerms
 from streams.reports import LocatedReports, Reading, Texts
+from streams.signatures import WORDS
 from streams.terms import CITY_ITSELF, CategoryTerms, CellCodes, PackTerms, Terms
 
-FORMAT = 3
+FORMAT = 4
 MAX_BLOCK_ROWS = 5_000
 MAX_BLOCK_BYTES = 700_000
 """Below the 1 MiB at which brokers refuse a record by default, headers and all."""
@@ -32,7 +33,8 @@ _MAX_RAW_BYTES = 256 << 20
 
 _NUMBERS = (
     "source", "partition", "offset", "index", "mark_ms", "ingested_ms", "time_ms",
-    "lon_e7", "lat_e7", "accuracy_cm", "confidence", "key_hi", "key_lo",
+    "lon_e7", "lat_e7", "accuracy_cm", "confidence", "key_hi", "key_lo", "device_key", "asset_key", "address_key",
+    "signature",
 )  # fmt: skip
 _TEXTS = ("report_id", "platform", "device", "witness", "asset_id", "address", "text")
 
@@ -220,7 +222,7 @@ def decode_block(data: bytes, terms: Terms) -> Block:
         topics = np.array([terms.topic(topic) for topic in read.topics], np.int32)
         terms.cover(read.south_deg, read.north_deg)
         columns: dict[str, Any] = {
-            name: _decode_numbers(column, _WIRE_DTYPE[name], read.rows)
+            name: _decode_numbers(column, _WIRE_DTYPE[name], read.rows, WORDS if name == "signature" else 1)
             for name, column in zip(_NUMBERS, read.numbers, strict=True)
         }
         for name, (lengths, joined) in zip(_TEXTS, read.texts, strict=True):
@@ -263,7 +265,14 @@ def _require_terms(read: _Encoded) -> None:
     if not all(source_of(topic) for topic in read.topics):
         raise ValueError("a topic that is no source's")
     for category in read.categories:
-        numbers = (category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms)
+        numbers: tuple[int, ...] = (category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms)
+        match = category.match
+        numbers += (match.spread_cm, match.decay_ms, match.same_place_cm, match.same_place_window_ms)
+        numbers += (match.same_place_decay_ms, match.rethink_ms)
+        points = (match.prior or 0, match.base, match.same_place, match.rethink, match.unrelated, *match.pairs)
+        points += (match.text_percent, match.busy_percent, match.rival_percent, *(one for _, one in match.related))
+        if len(match.pairs) != len(SOURCES) ** 2 or not all(-(1 << 20) < number < 1 << 20 for number in points):
+            raise ValueError(f"category {category.code} with points out of range")
         if not all(0 <= number < 1 << 50 for number in numbers):
             raise ValueError(f"category {category.code} with terms out of range")
     if not -90 <= read.south_deg <= read.north_deg <= 90:
@@ -287,8 +296,10 @@ def _encode_texts(texts: Texts) -> tuple[bytes, bytes]:
     return _little_endian(np.fromiter(map(len, encoded), np.int32, len(encoded))), b"".join(encoded)
 
 
-def _decode_numbers(data: bytes, dtype: np.dtype[Any], rows: int) -> np.ndarray[Any, Any]:
+def _decode_numbers(data: bytes, dtype: np.dtype[Any], rows: int, width: int = 1) -> np.ndarray[Any, Any]:
     column = np.frombuffer(data, dtype)
+    if width > 1:
+        column = column.reshape(-1, width)
     if len(column) != rows:
         raise ValueError(f"a column of {len(column)} where {rows} are due")
     # A copy, for a kernel is compiled once more for an array that cannot be written.

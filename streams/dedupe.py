@@ -1,52 +1,74 @@
 """The dedupe core: which incident a report speaks of, and how far its handling has come.
 
-A sequential, deterministic fold over columns.  Near is an incident of the report's category group that lies within
-``radius_m`` of the incident's category plus the report's capped accuracy.  The nearest of those is meant that
+A sequential, deterministic fold over columns.  Near is an incident of the report's category group whose anchor lies
+within ``radius_m`` of its category plus the capped accuracy of the vaguer of the two, or that has the report's asset.
+Each near one that
 
-1. it joins: the window (``last_report_at`` ± ``window_s``) covers the event time, or it has ended (closed or rejected),
-   but not before the event time;
-2. or reopens: it ended at most ``reopen_s`` before the event time.
+1. it may join: the window (``last_report_at`` ± ``window_s``, longer at the same place) covers the event time, or it has
+   ended (closed or rejected), but not before the event time;
+2. or reopen: it ended at most ``reopen_s`` before the event time;
 
-Where there is none, the report founds an incident; that is the recurrence of the nearest one that ended earlier, or
-never ended and whose window did at most ``reopen_s`` before.
+gets a score: the evidence that both are one event, in points, hundredths of a power of ten.  The best one is joined if
+with its ``prior``, and less what rivals take, the score is not negative.  Else the report founds an incident; that is
+the recurrence of the best one that ended earlier, or never ended and whose window did at most ``reopen_s`` before.
 
-Of those equally near the smaller (``opened_at``, id).  An incident that has recurred is joined in its window alone:
-after that its successor stands for the place.  Distances are whole centimetres from the founding position, so ties are
-exact and the same on every machine.  Feedback moves an incident's status, in the order of the log.
+The anchor of an incident is its founding report, until one at most half as vague joins it.  A report that joined by
+nearness alone goes, for as long as ``rethink_s``, with an incident founded later beside it that suits it better.
 
-The state is four arrays: the incidents; open-addressing tables from (group, square of the plane) to incidents, from a
-report's key to where it went, and from an incident's key to the incident.
+Of equal scores the nearer, then the smaller (``opened_at``, id).  An incident that has recurred is joined in its window
+alone: after that its successor stands for the place.  Distances are whole centimetres and points whole numbers, so ties
+are exact and the same on every machine.  Feedback moves an incident's status, in the order of the log.
+
+The state is a few arrays: the incidents and the signatures of their texts; the loose reports; open-addressing tables
+from (group, square of the plane) or an asset to incidents, from a report's key to where it went, from an incident's key
+to the incident, and of the devices, assets and addresses that incidents have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from geo.plane import metres_per_degree
 from streams.dedupe_kernels import (
+    ASSET_COUNT,
+    CORRECTED_COUNT,
+    CORRECTION,
+    FREE_LOOSE,
     ID_COUNT,
     INCIDENT,
     INCIDENT_COUNT,
+    KEPT_SIGNATURES,
     KEY,
     KEY_COUNT,
+    LOOSE,
+    LOOSE_COUNT,
+    MARK,
+    MARK_COUNT,
     NEVER,
+    PLACES,
     RECURRENCE_MS,
     RULE,
     SCALE_BITS,
     SQUARE,
     SQUARE_COUNT,
     STATUS_COUNTS,
+    TERMS,
     TOLD_COUNT,
     advance,
     decide,
     place_keys,
+    place_marks,
     place_squares,
+    settle_loose,
 )
 from streams.feedback import CLOSED, COLUMNS, STATUSES, TRANSITION
 from streams.reports import NO_POSITION, LocatedReports
+from streams.signatures import TEXT_POINTS, WORDS
 from streams.terms import Terms
 
 
@@ -58,12 +80,15 @@ class DedupeRules:
     ----------
     of_category : record array
         Radius, window and so on of each category of the terms.
+    similar : int32 array, shape (categories, categories)
+        Points of a report of one category and an incident of the other.
     reach_lon_e7, reach_lat_e7 : int64 array
         Per group, half the side of its squares in 1e-7 degrees: no match of the group lies further apart than that
         anywhere in the city.
     """
 
     of_category: npt.NDArray[np.void]
+    similar: npt.NDArray[np.int32]
     reach_lon_e7: npt.NDArray[np.int64]
     reach_lat_e7: npt.NDArray[np.int64]
 
@@ -71,11 +96,23 @@ class DedupeRules:
     def from_terms(cls, terms: Terms) -> DedupeRules:
         """The rules of some terms; those of the same terms grown later begin alike."""
         of_category = np.zeros(len(terms.categories), RULE)
+        similar = np.zeros((len(terms.categories),) * 2, np.int32)
+        numbers_of: dict[str, list[int]] = {}
         for number, category in enumerate(terms.categories):
+            numbers_of.setdefault(category.code, []).append(number)
+        for number, category in enumerate(terms.categories):
+            match = category.match
             of_category[number] = (
                 category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms,
-                terms.groups[category.group], category.event,
+                match.same_place_cm, match.same_place_window_ms, match.spread_cm**2, match.decay_ms,
+                match.same_place_decay_ms, match.rethink_ms,
+                match.base, match.prior or 0, match.same_place, match.text_percent, match.busy_percent,
+                match.rival_percent, match.gap_percent, match.rhythm_percent, match.rethink, match.pairs,
+                terms.groups[category.group], category.event, match.prior is None,
             )  # fmt: skip
+            similar[:, number] = match.unrelated
+            for code, points in ((category.code, 0), *match.related):
+                similar[numbers_of.get(code, []), number] = points
         reach_cm = np.zeros(len(terms.groups), np.int64)
         np.maximum.at(reach_cm, of_category["group"], of_category["radius_cm"] + of_category["accuracy_cap_cm"])
         # Where a degree is shortest in the city, the reach spans most of it.
@@ -88,7 +125,7 @@ class DedupeRules:
         # is rounded to centimetres, of which a unit of longitude is a small part in the far north.
         reach_lon_e7 = np.ceil((reach_cm + 1) / lon_cm).astype(np.int64) + 2
         reach_lat_e7 = np.ceil((reach_cm + 1) / lat_cm).astype(np.int64) + 2
-        return cls(of_category, reach_lon_e7, reach_lat_e7)
+        return cls(of_category, similar, reach_lon_e7, reach_lat_e7)
 
 
 @dataclass(slots=True)
@@ -103,8 +140,12 @@ class Decided:
         Row in :attr:`Dedupe.incidents`; -1 for none.
     how : int8
         How it and its incident came together: its `FOUNDED` to `RECURRENCE` (also when it was late).
+    same : int8
+        What tells that they are at one place: its `NOT_THE_SAME` to `SAME_ADDRESS`.
+    score : int32, terms : int32, shape (n, terms)
+        Points of the incident that it joined, and what they are made of (its `TERMS`).
     distance_cm2 : int64
-        Square of the distance to the founding position; -1 where there was nothing to measure.
+        Square of the distance to the incident's anchor; -1 where there was nothing to measure.
     gap_ms : int64
         From the incident's nearest report time known before, to this report's; -1 likewise.
     allowed_cm : int64
@@ -112,7 +153,12 @@ class Decided:
     behind_ms : int64
         How far the event time lay behind the watermark; negative when ahead of it.
     runner_up : int32
-        Row of the second best incident, or -1; ``runner_up_cm2`` and ``runner_up_allowed_cm`` as above.
+        Row of the second best incident, of the best where none was good enough, or -1; ``runner_up_cm2`` and
+        ``runner_up_score`` as above.
+    loose_at : int32
+        The place that a report which joined by nearness alone has among the loose ones; -1 for all others.
+    corrections : CORRECTION array
+        Second thoughts about earlier reports.
     snapshots : INCIDENT array
         Incidents as they stood when they must be told: at each opening, reopening, first report of a further source
         and feedback, and last in the batch.  ``snapshot_at`` is ``2 * row + 1`` for the report that caused it,
@@ -124,13 +170,18 @@ class Decided:
     outcome: npt.NDArray[np.int8]
     incident: npt.NDArray[np.int32]
     how: npt.NDArray[np.int8]
+    same: npt.NDArray[np.int8]
+    score: npt.NDArray[np.int32]
+    terms: npt.NDArray[np.int32]
     distance_cm2: npt.NDArray[np.int64]
     gap_ms: npt.NDArray[np.int64]
     allowed_cm: npt.NDArray[np.int64]
     behind_ms: npt.NDArray[np.int64]
     runner_up: npt.NDArray[np.int32]
     runner_up_cm2: npt.NDArray[np.int64]
-    runner_up_allowed_cm: npt.NDArray[np.int64]
+    runner_up_score: npt.NDArray[np.int32]
+    loose_at: npt.NDArray[np.int32]
+    corrections: npt.NDArray[np.void]
     snapshots: npt.NDArray[np.void]
     snapshot_at: npt.NDArray[np.int64]
     snapshot_incident: npt.NDArray[np.int32]
@@ -160,6 +211,10 @@ class Dedupe:
         self.incidents = np.zeros(1024, INCIDENT)
         self.batch = 0
         self._used = np.zeros(STATUS_COUNTS + len(STATUSES), np.int64)
+        self._used[FREE_LOOSE] = -1
+        self._signatures = np.zeros((1024, KEPT_SIGNATURES, WORDS), np.uint64)
+        self._places, self._assets = _no_marks(4096), _no_marks(4096)
+        self._loose = np.zeros(1024, LOOSE)
         self._squares = np.zeros(4096, SQUARE)
         self._squares["incident"] = -1
         self._keys = np.zeros(4096, KEY)
@@ -170,7 +225,9 @@ class Dedupe:
         self._mark_ms = np.full(16, NEVER, np.int64)
         self._drained = np.zeros(16, np.bool_)
         self._clock = np.array([NEVER], np.int64)
-        self.rules = DedupeRules(np.zeros(0, RULE), np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self.rules = DedupeRules(
+            np.zeros(0, RULE), np.zeros((0, 0), np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        )
 
     @property
     def count(self) -> int:
@@ -212,25 +269,30 @@ class Dedupe:
         lat_deg = np.where(reports.lat_e7 == NO_POSITION, 0, reports.lat_e7) * 1e-7
         scale = np.rint(np.array(metres_per_degree(lat_deg)) * 1e-5 * (1 << SCALE_BITS)).astype(np.int64)
         mark_rows, partitions = self._partition_rows(reports)
-        room = 2 * count + len(feedback)
+        room = 3 * count + len(feedback)
         decided = Decided(
             np.zeros(count, np.int8),
             np.full(count, -1, np.int32),
             np.zeros(count, np.int8),
+            np.zeros(count, np.int8),
+            np.zeros(count, np.int32),
+            np.zeros((count, len(TERMS)), np.int32),
             np.full(count, -1, np.int64),
             np.full(count, -1, np.int64),
             np.zeros(count, np.int64),
             np.zeros(count, np.int64),
             np.full(count, -1, np.int32),
             np.full(count, -1, np.int64),
-            np.zeros(count, np.int64),
+            np.zeros(count, np.int32),
+            np.full(count, -1, np.int32),
+            np.zeros(count + int(self._used[LOOSE_COUNT]), CORRECTION),
             np.zeros(room, INCIDENT),
             np.zeros(room, np.int64),
             np.zeros(room, np.int32),
             feedback,
         )
         rules = self.rules
-        self._used[TOLD_COUNT] = 0
+        self._used[TOLD_COUNT] = self._used[CORRECTED_COUNT] = 0
         decide(
             count,
             reports.source,
@@ -249,11 +311,15 @@ class Dedupe:
             reports.cell,
             reports.key_hi,
             reports.key_lo,
+            np.stack([reports.device_key, reports.asset_key, reports.address_key], axis=1),
+            np.ascontiguousarray(reports.signature),
             feedback,
             TRANSITION,
             pack,
             self.batch,
             rules.of_category,
+            rules.similar,
+            TEXT_POINTS,
             rules.reach_lon_e7,
             rules.reach_lat_e7,
             self._lateness_ms,
@@ -265,23 +331,33 @@ class Dedupe:
             self._clock,
             self._used,
             self.incidents,
+            self._signatures,
             self._squares,
             self._keys,
             self._ids,
+            self._places,
+            self._assets,
+            self._loose,
             decided.outcome,
             decided.incident,
             decided.how,
+            decided.same,
+            decided.score,
+            decided.terms,
             decided.distance_cm2,
             decided.gap_ms,
             decided.allowed_cm,
             decided.behind_ms,
             decided.runner_up,
             decided.runner_up_cm2,
-            decided.runner_up_allowed_cm,
+            decided.runner_up_score,
+            decided.loose_at,
+            decided.corrections,
             decided.snapshots,
             decided.snapshot_at,
             decided.snapshot_incident,
         )
+        decided.corrections = decided.corrections[: self._used[CORRECTED_COUNT]]
         told = int(self._used[TOLD_COUNT])
         decided.snapshots = decided.snapshots[:told]
         decided.snapshot_at = decided.snapshot_at[:told]
@@ -304,9 +380,16 @@ class Dedupe:
         assert incidents["superseded"][past[past >= 0]].all(), "what has recurred is superseded"
         used = self._squares[self._squares["incident"] >= 0]
         assert len(used) == self._used[SQUARE_COUNT], "squares used are counted"
-        assert len(np.unique(used["incident"])) == len(used), "an incident stands in one square only"
+        used = used[self._is_anchor(used)]
+        assert len(np.unique(used["incident"])) == len(used), "an incident's anchor stands in one square only"
         assert incidents["squared"].sum() == len(used), "and knows that it does"
-        assert (incidents["lon_e7"][used["incident"]] == used["lon_e7"]).all(), "squares repeat the founding position"
+        loose = self._loose[: self._used[LOOSE_COUNT]]
+        chained = [at for head in incidents["loose"].tolist() for at in self._chain(head)]
+        assert sorted(chained) == np.flatnonzero(loose["incident"] >= 0).tolist(), "loose reports stand in one chain"
+        free = list(self._chain(int(self._used[FREE_LOOSE])))
+        assert sorted([*chained, *free]) == list(range(len(loose))), "and all other places are free"
+        for table, count in ((self._places, MARK_COUNT), (self._assets, ASSET_COUNT)):
+            assert (table["incident"] >= 0).sum() == self._used[count], "marks used are counted"
         keys = self._keys[self._keys["used"] == 1]
         assert len(keys) == self._used[KEY_COUNT], "keys used are counted"
         assert (keys["incident"] < self.count).all(), "keys lead to incidents that are there"
@@ -331,36 +414,61 @@ class Dedupe:
 
     def _reserve(self, count: int) -> None:
         """Room for ``count`` more of everything, so that the kernel never grows anything itself."""
+        used = self._used
         if self.count + count > len(self.incidents):
-            grown = np.zeros(max(2 * len(self.incidents), self.count + count), INCIDENT)
-            grown[: self.count] = self.incidents[: self.count]
-            self.incidents = grown
-        if 2 * (self._used[SQUARE_COUNT] + count) > len(self._squares):
+            more = max(len(self.incidents), count)
+            self.incidents = _grown(self.incidents, more)
+            self._signatures = _grown(self._signatures, more)
+        # A report may found an incident, or be the better anchor of one; and so may one that has second thoughts.
+        if 2 * (used[SQUARE_COUNT] + 2 * count + used[LOOSE_COUNT]) > len(self._squares):
             self._place_again(count)
-        if 2 * (self._used[KEY_COUNT] + count) > len(self._keys):
+        if 2 * (used[KEY_COUNT] + count) > len(self._keys):
             horizon_ms = self._clock[0] - self._remember_ms
             remembered = self._keys[(self._keys["used"] == 1) & (self._keys["ingested_ms"] >= horizon_ms)]
             self._keys = _keys_with(remembered, count)
-            self._used[KEY_COUNT] = len(remembered)
-        if 2 * (self._used[ID_COUNT] + count) > len(self._ids):
+            used[KEY_COUNT] = len(remembered)
+        if 2 * (used[ID_COUNT] + count) > len(self._ids):
             self._ids = _keys_with(self._ids[self._ids["used"] == 1], count)
+        more = PLACES * (count + int(used[LOOSE_COUNT]))  # a report may bring a device, an asset and an address
+        if 2 * (used[MARK_COUNT] + more) > len(self._places):
+            self._places = _marks_with(self._places, more)
+        if 2 * (used[ASSET_COUNT] + more) > len(self._assets):
+            self._assets = _marks_with(self._assets, more)
+        if used[LOOSE_COUNT] + count > len(self._loose):
+            settle_loose(self._clock[0], used, self.incidents, self._loose)
+            self._loose = _grown(self._loose, max(len(self._loose), count))
 
     def _place_again(self, count: int) -> None:
         """The table of squares anew, with room for ``count`` more, without what no report can come upon any more."""
         held = self._squares[self._squares["incident"] >= 0]
+        held = held[self._is_anchor(held)]
         of = self.incidents[held["incident"]]
         rules = self.rules.of_category[of["category"]]
-        window_ends_ms = of["last_ms"] + rules["window_ms"]
+        window_ends_ms = of["last_ms"] + np.maximum(rules["window_ms"], rules["same_window_ms"])
         # Whether it has ended or not, for feedback may change that any time.
         recurs_until_ms = np.maximum(window_ends_ms, of["ended_ms"] + RECURRENCE_MS) + rules["reopen_ms"]
         until_ms = np.where(of["superseded"], window_ends_ms, recurs_until_ms)
         still = until_ms >= self._clock[0] - self._lateness_ms
         self.incidents["squared"][held["incident"][~still]] = False
         held = held[still]
-        self._squares = np.zeros(_power_of_two(4 * (len(held) + count)), SQUARE)
+        room = len(held) + 2 * count + int(self._used[LOOSE_COUNT])
+        self._squares = np.zeros(_power_of_two(4 * room), SQUARE)
         self._squares["incident"] = -1
         place_squares(self._squares, held, rules["group"][still], self.rules.reach_lon_e7, self.rules.reach_lat_e7)
         self._used[SQUARE_COUNT] = len(held)
+
+    def _is_anchor(self, squares: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+        """Which of some squares in use hold the place where their incident is anchored now."""
+        of = self.incidents[squares["incident"]]
+        here: npt.NDArray[np.bool_] = (
+            of["squared"] & (of["lon_e7"] == squares["lon_e7"]) & (of["lat_e7"] == squares["lat_e7"])
+        )
+        return here
+
+    def _chain(self, at: int) -> Iterator[int]:
+        while at >= 0:
+            yield at
+            at = int(self._loose[at]["next"])
 
     def _mark_row(self, topic: int, partition: int) -> int:
         row = self._marks.setdefault((topic, partition), len(self._marks))
@@ -381,6 +489,24 @@ class Dedupe:
         numbers = np.array([self._partitions.setdefault(name, len(self._partitions)) for name in named], np.int32)
         marks = np.array([self._mark_row(*(0, 0) if self._one_clock else name) for name in named], np.int32)
         return marks[inverse], numbers[inverse]
+
+
+def _grown(array: npt.NDArray[Any], more: int) -> npt.NDArray[Any]:
+    return np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
+
+
+def _no_marks(size: int) -> npt.NDArray[np.void]:
+    marks = np.zeros(size, MARK)
+    marks["incident"] = -1
+    return marks
+
+
+def _marks_with(marks: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:
+    """A table of the same marks with room for ``count`` more."""
+    held = marks[marks["incident"] >= 0]
+    larger = _no_marks(_power_of_two(4 * (len(held) + count)))
+    place_marks(larger, held)
+    return larger
 
 
 def _keys_with(kept: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:

@@ -7,6 +7,7 @@ arrays have room.
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar, cast
 
 import numba
@@ -37,6 +38,12 @@ assert _FEEDBACK_REDELIVERED == of_feedback.REDELIVERED
 assert (_UNKNOWN_INCIDENT, _ILLEGAL_TRANSITION) == (of_feedback.UNKNOWN_INCIDENT, of_feedback.ILLEGAL_TRANSITION)
 assert _NO_POSITION == of_reports.NO_POSITION
 
+PLACES = 3
+"""The keys by which two reports may be known to speak of one place: device, asset, address."""
+_ASSET = 1
+KEPT_SIGNATURES = 2
+"""Texts of an incident that a report's is compared with: of the first reports that had one."""
+
 NEVER = np.int64(-(2**62))
 RECURRENCE_MS = 366 * 86_400_000
 """How long after `reopen_s` an ended incident is remembered for what recurs at its place."""
@@ -52,10 +59,16 @@ INCIDENT = np.dtype(
         ("category", "i4"), ("cell", "i4"), ("pack", "i4"),
         ("version", "i4"), ("report_count", "i4"), ("repeat_count", "i4"), ("by_source", "i4", (4,)),
         ("changed_in", "i4"), ("recurrence_of", "i4"), ("status", "i1"), ("superseded", "?"), ("squared", "?"),
+        ("source", "i1"), ("signatures", "i1"), ("loose", "i4"), ("firm_first_ms", "i8"), ("firm_last_ms", "i8"),
+        ("places", "u8", (PLACES,)), ("marked", "?"),
     ]
 )  # fmt: skip
 """One incident.
 
+``lon_e7``, ``lat_e7`` and ``accuracy_cm`` are those of its anchor: the founding report, or a report at most half as
+vague that joined it.  ``source`` is that of the founding report, ``signatures`` the number of texts kept, ``loose`` the
+last of its loose reports, -1 for none; ``firm_first_ms`` and ``firm_last_ms`` are the times of all the others.
+``places`` are the first device, asset and address that it got; with ``marked`` it has more, in a table.
 ``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``changed_in`` is
 the number of the batch that changed it last, negative once that was told.  ``superseded``: it has recurred.
 ``squared``: it stands in the table of squares.
@@ -64,9 +77,38 @@ the number of the batch that changed it last, negative once that was told.  ``su
 RULE = np.dtype(
     [
         ("radius_cm", "i8"), ("accuracy_cap_cm", "i8"), ("window_ms", "i8"), ("reopen_ms", "i8"),
-        ("group", "i4"), ("is_event", "?"),
+        ("same_place_cm", "i8"), ("same_window_ms", "i8"), ("spread_cm2", "i8"), ("decay_ms", "i8"),
+        ("same_decay_ms", "i8"), ("rethink_ms", "i8"),
+        ("base", "i4"), ("prior", "i4"), ("same_place", "i4"), ("text_percent", "i4"), ("busy_percent", "i4"),
+        ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"), ("pairs", "i4", (16,)),
+        ("group", "i4"), ("is_event", "?"), ("any_score", "?"),
     ]
 )  # fmt: skip
+"""What a category's terms say (`streams.terms.MatchTerms`)."""
+
+MARK = np.dtype([("hash", "u8"), ("incident", "i4")])
+"""A device, asset or address and an incident that has it; or, without the incident in the hash, an asset."""
+
+LOOSE = np.dtype(
+    [
+        ("incident", "i4"), ("next", "i4"), ("time_ms", "i8"), ("ingested_ms", "i8"),
+        ("lon_e7", "i4"), ("lat_e7", "i4"), ("accuracy_cm", "i4"), ("category", "i4"), ("cell", "i4"),
+        ("score", "i4"), ("source", "i1"), ("key_hi", "u8"), ("key_lo", "u8"), ("places", "u8", (PLACES,)),
+        ("until_ms", "i8"),
+    ]
+)  # fmt: skip
+"""A report that joined by nearness alone, for second thoughts until the watermark passes ``until_ms``.
+
+``next`` is the one before it of its incident, or of the free ones, -1 for none; ``incident`` is -1 where it is free.
+``score`` is what it joined with, but for the text."""
+
+CORRECTION = np.dtype(
+    [
+        ("row", "i8"), ("loose_at", "i4"), ("left", "i4"), ("joined", "i4"), ("score", "i4"), ("left_score", "i4"),
+        ("cm2", "i8"), ("gap_ms", "i8"), ("allowed_cm", "i8"), ("same", "i1"), ("terms", "i4", (10,)),
+    ]
+)  # fmt: skip
+"""A second thought: the row of the report that led to it, where the loose report stood, and its old and new incident."""
 
 KEY = np.dtype(
     [
@@ -81,9 +123,29 @@ SQUARE = np.dtype([("tag", "u4"), ("incident", "i4"), ("lon_e7", "i4"), ("lat_e7
 
 assert len(SOURCES) == 4, "by_source has a place for each source"
 
-INCIDENT_COUNT, SQUARE_COUNT, KEY_COUNT, ID_COUNT, TOLD_COUNT, STATUS_COUNTS = range(6)
-"""Where ``used`` counts the incidents, squares, keys and ids; the snapshots of one batch; and, from there on, the
-incidents at each of `streams.feedback.STATUSES`."""
+(
+    INCIDENT_COUNT, SQUARE_COUNT, KEY_COUNT, ID_COUNT, TOLD_COUNT, MARK_COUNT, ASSET_COUNT, LOOSE_COUNT, FREE_LOOSE,
+    CORRECTED_COUNT, STATUS_COUNTS,
+) = range(11)  # fmt: skip
+"""Where ``used`` counts the incidents, squares, keys and ids; the snapshots of one batch; the marks, the assets and the
+places for loose reports ever used; has the first free one of these, -1 for none; counts the corrections of one batch;
+and, from there on, the incidents at each of `streams.feedback.STATUSES`."""
+
+TERMS = ("nearness", "distance", "gap", "category", "sources", "same_place", "text", "prior", "busy", "rival")
+"""What a score is made of, in hundredths of a power of ten."""
+_NEARNESS, _DISTANCE, _GAP, _CATEGORY, _SOURCES, _SAME_PLACE, _TEXT, _PRIOR, _BUSY, _RIVAL = range(10)
+
+NOT_THE_SAME, SAME_SPOT, SAME_DEVICE, SAME_ASSET, SAME_ADDRESS = range(5)
+"""What tells that two reports speak of one place."""
+
+_LOG_TABLE = np.array([round(100_000 * math.log10(number)) for number in range(128, 256)], np.int64)
+"""Logarithms of 128 to 255 in thousandths of a point."""
+_FURTHER = np.int64(9)
+"""No more reports than these beyond the first tell that an incident's have come to an end."""
+_RIVAL_LOW, _RIVAL_HIGH = -300, 600
+_RIVAL_TABLE = np.array(
+    [round(100 * math.log10(1 + 10 ** (points / 100))) for points in range(_RIVAL_LOW, _RIVAL_HIGH + 1)], np.int64
+)
 
 F = TypeVar("F")
 
@@ -183,6 +245,157 @@ def _at_origin(hi: Any, lo: Any, partition: Any, offset: Any, index: Any) -> Any
 
 
 @_jit
+def log_points(number: Any) -> Any:
+    """100 · log10 of a positive whole number, rounded down from its eight first bits; the same on every machine."""
+    exponent = 0
+    while number >> exponent > 255:
+        exponent += 1
+    while number << -exponent < 128:
+        exponent -= 1
+    first = number >> exponent if exponent >= 0 else number << -exponent
+    return (_LOG_TABLE[first - 128] + exponent * 30_103) // 1000
+
+
+@_jit
+def rival_points(points: Any) -> Any:
+    """What a rival of that score takes from the best: 100 · log10(1 + 10^(points / 100)), negative."""
+    if points < _RIVAL_LOW:
+        return np.int64(0)
+    if points > _RIVAL_HIGH:
+        return -np.int64(points)
+    return -_RIVAL_TABLE[points - _RIVAL_LOW]
+
+
+@_jit
+def distance_points(cm2: Any, variance: Any) -> Any:
+    """100 · log10 exp(-d² / 2σ²), rounded towards zero; cm² each."""
+    return -((cm2 * 21_715) // (variance * 1000))
+
+
+@_jit
+def _ones(word: Any) -> Any:
+    """How many bits are set."""
+    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@_jit
+def _differing_bits(one: Any, other: Any) -> Any:
+    count = np.int64(0)
+    for word in range(len(one)):
+        count += _ones(one[word] ^ other[word])
+    return count
+
+
+@_jit
+def _has_text(signature: Any) -> Any:
+    for word in range(len(signature)):
+        if signature[word] != 0:
+            return True
+    return False
+
+
+@_jit
+def _mark_hash(place: Any, kind: Any, incident: Any) -> Any:
+    return _mixed(place ^ _mixed(np.uint64(incident) * np.uint64(2 * PLACES) + np.uint64(kind)))
+
+
+@_jit
+def _is_marked(marks: Any, hashed: Any, incident: Any) -> Any:
+    mask = len(marks) - 1
+    at = np.int64(hashed & np.uint64(mask))
+    while marks[at].incident >= 0:
+        if marks[at].hash == hashed and marks[at].incident == incident:
+            return True
+        at = (at + 1) & mask
+    return False
+
+
+@_jit
+def _place_mark(marks: Any, hashed: Any, incident: Any) -> None:
+    mask = len(marks) - 1
+    at = np.int64(hashed & np.uint64(mask))
+    while marks[at].incident >= 0:
+        at = (at + 1) & mask
+    marks[at].hash = hashed
+    marks[at].incident = incident
+
+
+@_jit
+def place_marks(marks: Any, held: Any) -> None:
+    """All the held marks into an empty table with room for them."""
+    for i in range(len(held)):
+        _place_mark(marks, held[i].hash, held[i].incident)
+
+
+@_jit
+def _asset_hash(asset: Any, group: Any) -> Any:
+    return _mixed(asset ^ _mixed(np.uint64(group) * np.uint64(2 * PLACES) + np.uint64(PLACES)))
+
+
+@_jit
+def _mark_places(places: Any, group: Any, number: Any, used: Any, incidents: Any, marks: Any, assets: Any) -> None:
+    """Remember which device, asset and address an incident has."""
+    for kind in range(PLACES):
+        place = places[kind]
+        if place == 0 or incidents[number].places[kind] == place:
+            continue
+        if incidents[number].places[kind] == 0:
+            incidents[number].places[kind] = place
+        else:
+            hashed = _mark_hash(place, kind, number)
+            if _is_marked(marks, hashed, number):
+                continue
+            _place_mark(marks, hashed, number)
+            used[MARK_COUNT] += 1
+            incidents[number].marked = True
+        if kind == _ASSET:
+            _place_mark(assets, _asset_hash(place, group), number)
+            used[ASSET_COUNT] += 1
+
+
+@_jit
+def _same_place(cm2: Any, same_place_cm: Any, places: Any, number: Any, incidents: Any, marks: Any) -> Any:
+    """Which of `SAME_ASSET` … tells that the report is at the incident's place; the surest first."""
+    for kind in (1, 0, 2):
+        place = places[kind]
+        if place != 0 and (
+            incidents[number].places[kind] == place
+            or (incidents[number].marked and _is_marked(marks, _mark_hash(place, kind, number), number))
+        ):
+            return SAME_ASSET if kind == 1 else SAME_DEVICE if kind == 0 else SAME_ADDRESS
+    return SAME_SPOT if cm2 <= same_place_cm * same_place_cm else NOT_THE_SAME
+
+
+@_jit
+def _score(
+    rule: Any, is_same: Any, cm2: Any, accuracy: Any, other_accuracy: Any, gap: Any, span: Any, further: Any, source: Any, other_source: Any,
+    category_points: Any, text: Any, terms: Any,
+) -> Any:  # fmt: skip
+    """Sum of the terms between a report and one incident, which are left in ``terms``."""
+    variance = np.int64(accuracy) * np.int64(accuracy) + np.int64(other_accuracy) * np.int64(other_accuracy)
+    variance = max(variance + rule.spread_cm2, np.int64(1))
+    terms[_NEARNESS] = np.int64(rule.base) - log_points(variance)
+    # What is known to be the same asset is so wherever its report is placed.
+    terms[_DISTANCE] = 0 if is_same == SAME_ASSET else distance_points(cm2, variance)
+    decay = rule.decay_ms if is_same == NOT_THE_SAME else rule.same_decay_ms
+    # Over the bounds of the table of logarithms no gap of a year goes.
+    late = log_points(128 + 128 * gap // max(decay + span, np.int64(1))) - log_points(np.int64(128))
+    terms[_GAP] = -((late * (rule.gap_percent + rule.rhythm_percent * min(further, _FURTHER))) // 100)
+    terms[_CATEGORY] = category_points
+    terms[_SOURCES] = rule.pairs[other_source * 4 + source]
+    terms[_SAME_PLACE] = 0 if is_same == NOT_THE_SAME else rule.same_place
+    terms[_TEXT] = (text * np.int64(rule.text_percent)) // 100
+    terms[_PRIOR] = rule.prior
+    score = np.int64(0)
+    for term in range(_BUSY):
+        score += terms[term]
+    return score
+
+
+@_jit
 def _apply_feedback(
     one: Any, transition: Any, at: Any, batch: Any, now: Any, remember_ms: Any, reach_lon: Any, reach_lat: Any,
     used: Any, incidents: Any, squares: Any, keys: Any, ids: Any, snapshots: Any, snapshot_at: Any,
@@ -273,6 +486,292 @@ def _tell(
 
 
 @_jit
+def _found(
+    key_hi: Any, key_lo: Any, time: Any, lon: Any, lat: Any, accuracy: Any, category: Any, cell: Any, pack: Any,
+    source: Any, group: Any, past: Any, reach_lon: Any, reach_lat: Any, used: Any, incidents: Any, squares: Any,
+    ids: Any,
+) -> Any:  # fmt: skip
+    """A new incident of one report that is not counted yet; its number."""
+    number = used[INCIDENT_COUNT]
+    used[INCIDENT_COUNT] += 1
+    used[STATUS_COUNTS + _OPEN] += 1
+    # The same report after its id was forgotten founds another incident, which needs an id of its own.
+    hi = _salted(key_hi, group)
+    lo = key_lo
+    id_at = _find_key(ids, hi, lo)
+    while ids[id_at].used == 1:
+        lo = _mixed(lo + np.uint64(1))
+        id_at = _find_key(ids, hi, lo)
+    _write_key(ids, id_at, hi, lo, number, np.int64(0), 0, np.int64(0), 0)
+    used[ID_COUNT] += 1
+    incidents[number].key_hi = key_hi
+    incidents[number].key_lo = lo
+    incidents[number].opened_ms = time
+    incidents[number].first_ms = time
+    incidents[number].last_ms = time
+    incidents[number].firm_first_ms = time
+    incidents[number].firm_last_ms = time
+    incidents[number].ended_ms = NEVER
+    incidents[number].category = category
+    incidents[number].pack = pack
+    incidents[number].source = source
+    incidents[number].recurrence_of = past
+    incidents[number].loose = -1
+    _anchor(number, lon, lat, accuracy, cell, group, reach_lon, reach_lat, used, incidents, squares)
+    return number
+
+
+@_jit
+def _anchor(
+    number: Any, lon: Any, lat: Any, accuracy: Any, cell: Any, group: Any, reach_lon: Any, reach_lat: Any, used: Any,
+    incidents: Any, squares: Any,
+) -> None:  # fmt: skip
+    """Place an incident; the square that it may have stood in before is from then on one of nobody."""
+    incidents[number].lon_e7 = lon
+    incidents[number].lat_e7 = lat
+    incidents[number].accuracy_cm = accuracy
+    incidents[number].cell = cell
+    if lon != _NO_POSITION:
+        side_lon, side_lat = 2 * reach_lon[group], 2 * reach_lat[group]
+        # It may have stood right here before.
+        if not (incidents[number].squared and _stands(squares, group, side_lon, side_lat, lon, lat, number)):
+            _place_square(squares, group, side_lon, side_lat, np.int64(lon), np.int64(lat), number)
+            used[SQUARE_COUNT] += 1
+        incidents[number].squared = True
+
+
+@_jit
+def _stands(squares: Any, group: Any, side_lon: Any, side_lat: Any, lon: Any, lat: Any, incident: Any) -> Any:
+    """Whether an incident has that very square already."""
+    hashed = _square_hash(group, np.int64(lon) // side_lon, np.int64(lat) // side_lat)
+    mask = len(squares) - 1
+    at = np.int64(hashed & np.uint64(mask))
+    while squares[at].incident >= 0:
+        if squares[at].incident == incident and squares[at].lon_e7 == lon and squares[at].lat_e7 == lat:
+            return True
+        at = (at + 1) & mask
+    return False
+
+
+@_jit
+def _keep_signature(number: Any, signature: Any, incidents: Any, signatures: Any) -> None:
+    kept = incidents[number].signatures
+    if kept < KEPT_SIGNATURES and _has_text(signature):
+        for word in range(len(signature)):
+            signatures[number, kept, word] = signature[word]
+        incidents[number].signatures = kept + 1
+
+
+@_jit
+def _count_report(number: Any, source: Any, time: Any, ingested: Any, batch: Any, incidents: Any) -> Any:
+    """Add a report to an incident; whether it is its first of that source."""
+    is_first = incidents[number].by_source[source] == 0
+    incidents[number].by_source[source] += 1
+    incidents[number].report_count += 1
+    incidents[number].version += 1
+    incidents[number].changed_in = batch
+    incidents[number].first_ms = min(incidents[number].first_ms, time)
+    incidents[number].last_ms = max(incidents[number].last_ms, time)
+    incidents[number].updated_ms = ingested
+    return is_first
+
+
+@_jit
+def _span_again(number: Any, incidents: Any, loose: Any) -> None:
+    """First and last report of an incident that one has left."""
+    first = incidents[number].firm_first_ms
+    last = incidents[number].firm_last_ms
+    one = incidents[number].loose
+    while one >= 0:
+        first = min(first, loose[one].time_ms)
+        last = max(last, loose[one].time_ms)
+        one = loose[one].next
+    incidents[number].first_ms = first
+    incidents[number].last_ms = last
+
+
+@_jit
+def _unlink(number: Any, at: Any, incidents: Any, loose: Any) -> None:
+    """Take a loose report out of its incident's chain."""
+    if incidents[number].loose == at:
+        incidents[number].loose = loose[at].next
+        return
+    one = np.int64(incidents[number].loose)
+    while loose[one].next != at:
+        one = np.int64(loose[one].next)
+    loose[one].next = loose[at].next
+
+
+@_jit
+def free_loose(at: Any, used: Any, loose: Any) -> None:
+    """Make the place of a loose report free; its text of origin is whoever's asks next."""
+    loose[at].incident = -1
+    loose[at].next = used[FREE_LOOSE]
+    used[FREE_LOOSE] = at
+
+
+@_jit
+def settle_loose(now: Any, used: Any, incidents: Any, loose: Any) -> None:
+    """Let the loose reports that no second thought can reach any more be firm, and free their places."""
+    for at in range(used[LOOSE_COUNT]):
+        number = np.int64(loose[at].incident)
+        if number >= 0 and loose[at].until_ms < now:
+            _unlink(number, at, incidents, loose)
+            incidents[number].firm_first_ms = min(incidents[number].firm_first_ms, loose[at].time_ms)
+            incidents[number].firm_last_ms = max(incidents[number].firm_last_ms, loose[at].time_ms)
+            free_loose(at, used, loose)
+
+
+BEST, BEST_SCORE, BEST_CM2, BEST_HOW, BEST_REACH, BEST_SAME = range(6)
+SECOND, SECOND_SCORE, SECOND_CM2, SECOND_HOW, SECOND_REACH, SECOND_SAME = range(6, 12)
+PAST, PAST_SCORE, PAST_CM2, OTHERS, FOUND = range(12, 17)
+"""Places of what was found for a report under way."""
+
+
+@_jit
+def _consider(
+    other: Any, cm2: Any, reach: Any, held_from: Any, time: Any, accuracy: Any, source: Any, category: Any, places: Any,
+    signature: Any, has_text: Any, rules: Any, similar: Any, text_points: Any, incidents: Any, signatures: Any,
+    marks: Any, found: Any, terms: Any, best_terms: Any,
+) -> None:  # fmt: skip
+    """Score an incident that is near enough, and remember it if it is among the best two."""
+    of = rules[incidents[other].category]
+    is_same = _same_place(cm2, of.same_place_cm, places, other, incidents, marks)
+    window = of.window_ms if is_same == NOT_THE_SAME else of.same_window_ms
+    this = _how(incidents[other], of, window, time, held_from)
+    if this == FOUNDED:
+        return
+    gap = np.int64(0)
+    if this <= BEFORE_ITS_END:
+        last = max(incidents[other].last_ms, incidents[other].ended_ms)  # without an end that is `NEVER`
+        gap = max(gap, time - last, incidents[other].first_ms - time)
+    text = np.int64(0)
+    if has_text and incidents[other].signatures > 0:
+        for kept in range(incidents[other].signatures):
+            bits = _differing_bits(signature, signatures[other, kept])
+            points = np.int64(text_points[bits // len(signature)])
+            text = points if kept == 0 else max(text, points)
+    score = _score(
+        of, is_same, cm2, accuracy, incidents[other].accuracy_cm, gap,
+        incidents[other].last_ms - incidents[other].first_ms, np.int64(incidents[other].report_count) - 1, source,
+        incidents[other].source,
+        np.int64(similar[category, incidents[other].category]), text, terms,
+    )  # fmt: skip
+    if this == RECURRENCE:
+        if found[PAST] < 0 or _is_better(
+            incidents, score, cm2, other, found[PAST_SCORE], found[PAST_CM2], found[PAST]
+        ):  # fmt: skip
+            found[PAST] = other
+            found[PAST_SCORE] = score
+            found[PAST_CM2] = cm2
+        return
+    found[OTHERS] += 1
+    if found[BEST] < 0 or _is_better(incidents, score, cm2, other, found[BEST_SCORE], found[BEST_CM2], found[BEST]):
+        for one in range(SECOND):
+            found[SECOND + one] = found[one]
+        found[BEST] = other
+        found[BEST_SCORE] = score
+        found[BEST_CM2] = cm2
+        found[BEST_HOW] = this
+        found[BEST_REACH] = reach
+        found[BEST_SAME] = is_same
+        best_terms[:] = terms
+    elif found[SECOND] < 0 or _is_better(
+        incidents, score, cm2, other, found[SECOND_SCORE], found[SECOND_CM2], found[SECOND]
+    ):
+        found[SECOND] = other
+        found[SECOND_SCORE] = score
+        found[SECOND_CM2] = cm2
+        found[SECOND_HOW] = this
+        found[SECOND_REACH] = reach
+        found[SECOND_SAME] = is_same
+
+
+@_jit
+def _is_better(
+    incidents: Any, score: Any, cm2: Any, one: Any, other_score: Any, other_cm2: Any, other: Any
+) -> Any:  # fmt: skip
+    """The higher score first, then the nearer, then the smaller (opened_at, id)."""
+    if score != other_score:
+        return score > other_score
+    if cm2 != other_cm2:
+        return cm2 < other_cm2
+    if incidents[one].opened_ms != incidents[other].opened_ms:
+        return incidents[one].opened_ms < incidents[other].opened_ms
+    if incidents[one].key_hi != incidents[other].key_hi:
+        return incidents[one].key_hi < incidents[other].key_hi
+    return incidents[one].key_lo < incidents[other].key_lo
+
+
+@_jit
+def _rethink(
+    i: Any, left: Any, number: Any, now: Any, ingested: Any, lon_scale: Any, lat_scale: Any, group: Any, batch: Any,
+    reach_lon: Any, reach_lat: Any, rules: Any, similar: Any, used: Any, incidents: Any, squares: Any, keys: Any,
+    marks: Any, assets: Any, loose: Any, corrections: Any, terms: Any,
+) -> Any:  # fmt: skip
+    """Let loose reports of an incident go with the one just founded, if that suits them better; how many went."""
+    half = np.int64(1) << (SCALE_BITS - 1)
+    went = 0
+    of = rules[incidents[number].category]
+    at = np.int64(incidents[left].loose)
+    while at >= 0:
+        one = loose[at]
+        following = np.int64(one.next)
+        if one.until_ms >= now and abs(one.time_ms - incidents[number].opened_ms) <= of.window_ms:
+            dx = ((np.int64(one.lon_e7) - incidents[number].lon_e7) * lon_scale + half) >> SCALE_BITS
+            dy = ((np.int64(one.lat_e7) - incidents[number].lat_e7) * lat_scale + half) >> SCALE_BITS
+            cm2 = dx * dx + dy * dy
+            vague = max(np.int64(one.accuracy_cm), np.int64(incidents[number].accuracy_cm))
+            reach = of.radius_cm + min(vague, of.accuracy_cap_cm)
+            is_same = _same_place(cm2, of.same_place_cm, one.places, number, incidents, marks)
+            score = _score(
+                of, is_same, cm2, one.accuracy_cm, incidents[number].accuracy_cm,
+                abs(one.time_ms - incidents[number].opened_ms), np.int64(0), np.int64(0), one.source,
+                incidents[number].source,
+                np.int64(similar[one.category, incidents[number].category]), np.int64(0), terms,
+            )  # fmt: skip
+            if cm2 <= reach * reach and score >= max(np.int64(one.score) + of.rethink, np.int64(0)):
+                terms[_BUSY] = 0
+                terms[_RIVAL] = 0
+                corrected = used[CORRECTED_COUNT]
+                corrections[corrected].row = i
+                corrections[corrected].loose_at = at
+                corrections[corrected].left = left
+                corrections[corrected].joined = number
+                corrections[corrected].score = score
+                corrections[corrected].left_score = one.score
+                corrections[corrected].cm2 = cm2
+                corrections[corrected].gap_ms = abs(one.time_ms - incidents[number].last_ms)
+                corrections[corrected].same = is_same
+                corrections[corrected].allowed_cm = reach
+                for term in range(len(TERMS)):
+                    corrections[corrected].terms[term] = terms[term]
+                used[CORRECTED_COUNT] = corrected + 1
+                _unlink(left, at, incidents, loose)
+                incidents[left].by_source[one.source] -= 1
+                incidents[left].report_count -= 1
+                incidents[left].version += 1
+                incidents[left].updated_ms = ingested
+                _span_again(left, incidents, loose)
+                _count_report(number, one.source, one.time_ms, ingested, batch, incidents)
+                incidents[number].firm_first_ms = min(incidents[number].firm_first_ms, one.time_ms)
+                incidents[number].firm_last_ms = max(incidents[number].firm_last_ms, one.time_ms)
+                _mark_places(one.places, group, number, used, incidents, marks, assets)
+                its_at = _find_key(keys, _salted(one.key_hi, group), one.key_lo)
+                if keys[its_at].used == 1:
+                    keys[its_at].incident = number
+                if np.int64(one.accuracy_cm) * 2 <= incidents[number].accuracy_cm:
+                    _anchor(
+                        number, one.lon_e7, one.lat_e7, one.accuracy_cm, one.cell, group, reach_lon, reach_lat, used,
+                        incidents, squares,
+                    )  # fmt: skip
+                free_loose(at, used, loose)
+                went += 1
+        at = following
+    return went
+
+
+@_jit
 def decide(
     count: Any,
     source: Any,
@@ -291,35 +790,48 @@ def decide(
     cell: Any,
     key_hi: Any,
     key_lo: Any,
+    places: Any,
+    signature: Any,
     feedback: Any,
     transition: Any,
     pack: Any,
     batch: Any,
     rules: Any,
+    similar: Any,
+    text_points: Any,
     reach_lon: Any,
     reach_lat: Any,
     lateness_ms: Any,
     remember_ms: Any,
     mark_rows: Any,
-    marks: Any,
+    marks_heard: Any,
     mark_ms: Any,
     drained: Any,
     clock: Any,
     used: Any,
     incidents: Any,
+    signatures: Any,
     squares: Any,
     keys: Any,
     ids: Any,
+    marks: Any,
+    assets: Any,
+    loose: Any,
     outcome: Any,
     assigned: Any,
     how: Any,
+    same: Any,
+    score: Any,
+    terms: Any,
     distance_cm2: Any,
     gap_ms: Any,
     allowed_cm: Any,
     behind_ms: Any,
     runner_up: Any,
     runner_up_cm2: Any,
-    runner_up_allowed: Any,
+    runner_up_score: Any,
+    loose_at: Any,
+    corrections: Any,
     snapshots: Any,
     snapshot_at: Any,
     snapshot_incident: Any,
@@ -331,6 +843,9 @@ def decide(
     half = np.int64(1) << (SCALE_BITS - 1)
     mask = len(squares) - 1
     heard = 0
+    found = np.zeros(FOUND, np.int64)
+    these = np.zeros(len(TERMS), np.int64)
+    best_terms = np.zeros(len(TERMS), np.int64)
     for i in range(count + 1):
         while heard < len(feedback) and (i == count or feedback[heard].before <= i):
             _apply_feedback(
@@ -344,7 +859,7 @@ def decide(
         if mark[i] > mark_ms[row] or drained[row]:
             mark_ms[row] = max(mark_ms[row], mark[i])
             drained[row] = False
-            advance(mark_ms, drained, marks, clock)
+            advance(mark_ms, drained, marks_heard, clock)
         now = clock[0]
         kind = np.int64(category[i])
         group = np.int64(rules[kind].group)
@@ -389,13 +904,15 @@ def decide(
             outcome[i] = NOT_AN_EVENT
             continue
 
-        best = np.int64(-1)
-        best_cm2 = np.int64(0)
-        best_how = np.int64(FOUNDED)
-        runner_up_how = np.int64(FOUNDED)
+        # Which incidents may it speak of?
+        found[BEST] = -1
+        found[SECOND] = -1
+        found[PAST] = -1
+        found[OTHERS] = 0
+        x = np.int64(lon[i])
+        y = np.int64(lat[i])
         if lon[i] != _NO_POSITION:
-            x = np.int64(lon[i])
-            y = np.int64(lat[i])
+            has_text = _has_text(signature[i])
             side_x = 2 * reach_lon[group]
             side_y = 2 * reach_lat[group]
             for column in range((x - reach_lon[group]) // side_x, (x + reach_lon[group]) // side_x + 1):
@@ -410,97 +927,141 @@ def decide(
                             cm2 = dx * dx + dy * dy
                             other = np.int64(squares[slot].incident)
                             of = rules[incidents[other].category]
-                            reach = of.radius_cm + min(np.int64(accuracy[i]), of.accuracy_cap_cm)
-                            # Two squares may share a hash, and then come upon the same incident twice.
-                            if cm2 <= reach * reach and of.group == group and other != best:
-                                this = _how(incidents[other], of, time[i], now - lateness_ms)
-                                if this == FOUNDED:
-                                    pass
-                                elif best < 0 or _comes_before(incidents, this, cm2, other, best_how, best_cm2, best):
-                                    if best >= 0 and best_how < RECURRENCE:
-                                        runner_up[i] = best
-                                        runner_up_cm2[i] = best_cm2
-                                        runner_up_allowed[i] = allowed_cm[i]
-                                        runner_up_how = best_how
-                                    best = other
-                                    best_cm2 = cm2
-                                    best_how = this
-                                    allowed_cm[i] = reach
-                                elif this < RECURRENCE and (
-                                    runner_up[i] < 0
-                                    or _comes_before(
-                                        incidents, this, cm2, other, runner_up_how, runner_up_cm2[i],
-                                        np.int64(runner_up[i]),
-                                    )
-                                ):  # fmt: skip
-                                    runner_up[i] = other
-                                    runner_up_cm2[i] = cm2
-                                    runner_up_allowed[i] = reach
-                                    runner_up_how = this
+                            vague = max(np.int64(accuracy[i]), np.int64(incidents[other].accuracy_cm))
+                            reach = of.radius_cm + min(vague, of.accuracy_cap_cm)
+                            # Two squares may share a hash, and an anchor may have moved on: each incident once.
+                            if (
+                                cm2 <= reach * reach
+                                and of.group == group
+                                and squares[slot].lon_e7 == incidents[other].lon_e7
+                                and squares[slot].lat_e7 == incidents[other].lat_e7
+                                and np.int64(squares[slot].lon_e7) // side_x == column
+                                and np.int64(squares[slot].lat_e7) // side_y == line
+                            ):
+                                _consider(
+                                    other, cm2, reach, now - lateness_ms, time[i], accuracy[i], source[i], kind,
+                                    places[i], signature[i], has_text, rules, similar, text_points, incidents,
+                                    signatures, marks, found, these, best_terms,
+                                )  # fmt: skip
                         slot = (slot + 1) & mask
+            if places[i, _ASSET] != 0:
+                hashed = _asset_hash(places[i, _ASSET], group)
+                slot = np.int64(hashed & np.uint64(len(assets) - 1))
+                while assets[slot].incident >= 0:
+                    if assets[slot].hash == hashed:
+                        other = np.int64(assets[slot].incident)
+                        of = rules[incidents[other].category]
+                        dx = ((np.int64(incidents[other].lon_e7) - x) * lon_scale[i] + half) >> SCALE_BITS
+                        dy = ((np.int64(incidents[other].lat_e7) - y) * lat_scale[i] + half) >> SCALE_BITS
+                        vague = max(np.int64(accuracy[i]), np.int64(incidents[other].accuracy_cm))
+                        reach = of.radius_cm + min(vague, of.accuracy_cap_cm)
+                        # Those nearer were found above.
+                        if dx * dx + dy * dy > reach * reach and of.group == group:
+                            _consider(
+                                other, dx * dx + dy * dy, reach, now - lateness_ms, time[i], accuracy[i], source[i],
+                                kind, places[i], signature[i], has_text, rules, similar, text_points, incidents,
+                                signatures, marks, found, these, best_terms,
+                            )  # fmt: skip
+                    slot = (slot + 1) & (len(assets) - 1)
+
+        # Is the best one good enough?
+        best = found[BEST]
+        total = np.int64(0)
+        is_found = False
+        if best >= 0:
+            of = rules[incidents[best].category]
+            best_terms[_BUSY] = -((log_points(found[OTHERS]) * of.busy_percent) // 100)
+            best_terms[_RIVAL] = 0
+            if found[SECOND] >= 0:
+                best_terms[_RIVAL] = (rival_points(found[SECOND_SCORE]) * of.rival_percent) // 100
+            total = found[BEST_SCORE] + best_terms[_BUSY] + best_terms[_RIVAL]
+            is_found = of.any_score or total >= 0
+            runner_up[i] = found[SECOND] if is_found else best
+            if runner_up[i] >= 0:
+                runner_up_cm2[i] = found[SECOND_CM2] if is_found else found[BEST_CM2]
+                runner_up_score[i] = found[SECOND_SCORE] if is_found else total
 
         is_told = False
-        if best >= 0 and best_how < RECURRENCE:
-            how[i] = best_how
-            distance_cm2[i] = best_cm2
+        if is_found:
+            how[i] = found[BEST_HOW]
+            same[i] = found[BEST_SAME]
+            score[i] = total
+            for term in range(len(TERMS)):
+                terms[i, term] = best_terms[term]
+            distance_cm2[i] = found[BEST_CM2]
+            allowed_cm[i] = found[BEST_REACH]
             gap_ms[i] = abs(time[i] - incidents[best].last_ms)
             outcome[i] = JOINED
-            if best_how == AFTER_ITS_END:
+            if how[i] == AFTER_ITS_END:
                 outcome[i] = REOPENED
                 is_told = True
                 used[STATUS_COUNTS + incidents[best].status] -= 1
                 used[STATUS_COUNTS + _OPEN] += 1
                 incidents[best].status = _OPEN
                 incidents[best].ended_ms = NEVER
+            of = rules[incidents[best].category]
+            if same[i] == NOT_THE_SAME and how[i] == IN_WINDOW and of.rethink_ms > 0:
+                slot = used[FREE_LOOSE]
+                if slot >= 0:
+                    used[FREE_LOOSE] = loose[slot].next
+                else:
+                    slot = used[LOOSE_COUNT]
+                    used[LOOSE_COUNT] += 1
+                loose[slot].incident = best
+                loose[slot].next = incidents[best].loose
+                loose[slot].time_ms = time[i]
+                loose[slot].ingested_ms = ingested[i]
+                loose[slot].lon_e7 = lon[i]
+                loose[slot].lat_e7 = lat[i]
+                loose[slot].accuracy_cm = accuracy[i]
+                loose[slot].category = category[i]
+                loose[slot].cell = cell[i]
+                loose[slot].score = total - best_terms[_TEXT]
+                loose[slot].source = source[i]
+                loose[slot].key_hi = key_hi[i]
+                loose[slot].key_lo = key_lo[i]
+                for place in range(PLACES):
+                    loose[slot].places[place] = places[i, place]
+                loose[slot].until_ms = now + of.rethink_ms
+                incidents[best].loose = slot
+                loose_at[i] = slot
+            else:
+                incidents[best].firm_first_ms = min(incidents[best].firm_first_ms, time[i])
+                incidents[best].firm_last_ms = max(incidents[best].firm_last_ms, time[i])
+            if np.int64(accuracy[i]) * 2 <= incidents[best].accuracy_cm:
+                _anchor(
+                    best, lon[i], lat[i], accuracy[i], cell[i], group, reach_lon, reach_lat, used, incidents, squares
+                )
         else:
             outcome[i] = OPENED
-            past = best
-            best = used[INCIDENT_COUNT]
-            used[INCIDENT_COUNT] += 1
-            used[STATUS_COUNTS + _OPEN] += 1
-            # The same report after its id was forgotten founds another incident, which needs an id of its own.
-            lo = key_lo[i]
-            id_at = _find_key(ids, hi, lo)
-            while ids[id_at].used == 1:
-                lo = _mixed(lo + np.uint64(1))
-                id_at = _find_key(ids, hi, lo)
-            _write_key(ids, id_at, hi, lo, best, np.int64(0), 0, np.int64(0), 0)
-            used[ID_COUNT] += 1
-            incidents[best].key_hi = key_hi[i]
-            incidents[best].key_lo = lo
-            incidents[best].opened_ms = time[i]
-            incidents[best].first_ms = time[i]
-            incidents[best].last_ms = time[i]
-            incidents[best].ended_ms = NEVER
-            incidents[best].lon_e7 = lon[i]
-            incidents[best].lat_e7 = lat[i]
-            incidents[best].accuracy_cm = accuracy[i]
-            incidents[best].category = category[i]
-            incidents[best].cell = cell[i]
-            incidents[best].pack = pack
-            incidents[best].recurrence_of = past
+            past = found[PAST]
+            if past >= 0 and not rules[incidents[past].category].any_score and found[PAST_SCORE] < 0:
+                past = np.int64(-1)
+            best = _found(
+                key_hi[i], key_lo[i], time[i], lon[i], lat[i], accuracy[i], category[i], cell[i], pack, source[i],
+                group, past, reach_lon, reach_lat, used, incidents, squares, ids,
+            )  # fmt: skip
             allowed_cm[i] = rules[kind].radius_cm + min(np.int64(accuracy[i]), rules[kind].accuracy_cap_cm)
             if past >= 0:
                 how[i] = RECURRENCE
                 incidents[past].superseded = True
-            if lon[i] != _NO_POSITION:
-                _place_square(
-                    squares, group, 2 * reach_lon[group], 2 * reach_lat[group], np.int64(lon[i]), np.int64(lat[i]), best
-                )
-                incidents[best].squared = True
-                used[SQUARE_COUNT] += 1
         if is_late:
             outcome[i] = LATE
         keys[at].incident = best
         assigned[i] = best
-        is_told |= incidents[best].by_source[source[i]] == 0  # an opening, or a further source
-        incidents[best].by_source[source[i]] += 1
-        incidents[best].report_count += 1
-        incidents[best].version += 1
-        incidents[best].changed_in = batch
-        incidents[best].first_ms = min(incidents[best].first_ms, time[i])
-        incidents[best].last_ms = max(incidents[best].last_ms, time[i])
-        incidents[best].updated_ms = ingested[i]
+        if lon[i] != _NO_POSITION and loose_at[i] < 0:
+            # A loose report has said nothing yet of the place of its incident.
+            _mark_places(places[i], group, best, used, incidents, marks, assets)
+        _keep_signature(best, signature[i], incidents, signatures)
+        is_told |= _count_report(best, source[i], time[i], ingested[i], batch, incidents)
+        rejected = found[BEST]
+        if not is_found and rejected >= 0 and incidents[rejected].loose >= 0:
+            went = _rethink(
+                i, rejected, best, now, ingested[i], lon_scale[i], lat_scale[i], group, batch, reach_lon, reach_lat,
+                rules, similar, used, incidents, squares, keys, marks, assets, loose, corrections, these,
+            )  # fmt: skip
+            if went:
+                _tell(rejected, 2 * i + 1, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
         if is_told:
             _tell(best, 2 * i + 1, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
 
@@ -511,9 +1072,9 @@ def decide(
 
 
 @_jit
-def _how(incident: Any, rule: Any, time: Any, held_from: Any) -> Any:
+def _how(incident: Any, rule: Any, window_ms: Any, time: Any, held_from: Any) -> Any:
     """How a report of that event time, near the incident, comes together with it; `FOUNDED` if not at all."""
-    window_end = incident.last_ms + rule.window_ms
+    window_end = incident.last_ms + window_ms
     has_ended = incident.ended_ms != NEVER
     if has_ended and time > incident.ended_ms:
         until = incident.ended_ms + rule.reopen_ms
@@ -522,23 +1083,9 @@ def _how(incident: Any, rule: Any, time: Any, held_from: Any) -> Any:
         return AFTER_ITS_END if time <= until else RECURRENCE
     # What has ended is held to its end, if that comes after its window's, unless its successor stands for it then.
     held_until = max(window_end, incident.ended_ms) if not incident.superseded else window_end
-    if incident.last_ms - rule.window_ms <= time <= held_until and held_until >= held_from:
+    if incident.last_ms - window_ms <= time <= held_until and held_until >= held_from:
         return BEFORE_ITS_END if has_ended else IN_WINDOW
     until = window_end + rule.reopen_ms
     if has_ended or incident.superseded or not window_end < time <= until or until < held_from:
         return FOUNDED
     return RECURRENCE
-
-
-@_jit
-def _comes_before(incidents: Any, how: Any, cm2: Any, one: Any, other_how: Any, other_cm2: Any, other: Any) -> Any:
-    """To be joined or reopened before to recur; then nearest first, then the smaller (opened_at, id)."""
-    if max(how, AFTER_ITS_END) != max(other_how, AFTER_ITS_END):
-        return how < other_how
-    if cm2 != other_cm2:
-        return cm2 < other_cm2
-    if incidents[one].opened_ms != incidents[other].opened_ms:
-        return incidents[one].opened_ms < incidents[other].opened_ms
-    if incidents[one].key_hi != incidents[other].key_hi:
-        return incidents[one].key_hi < incidents[other].key_hi
-    return incidents[one].key_lo < incidents[other].key_lo

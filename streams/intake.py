@@ -37,6 +37,7 @@ from streams.privacy import CallerHasher
 from streams.readings import ReadingFilter, ReadingRules
 from streams.refusal import Refusal, shown
 from streams.reports import NO_POSITION, LocatedReports
+from streams.signatures import PlaceKeys, signatures
 from streams.statements import NO_CATEGORY, NOTHING_SAID, Statement, StatementReader, unknown_category
 from streams.terms import PackTerms
 
@@ -136,6 +137,7 @@ class Intake:
         self._one_clock = one_clock
         self._hasher = CallerHasher(key)
         self._readings = ReadingFilter(ReadingRules({}, {}), future_s=self.limits.future_s)
+        self._place_keys = PlaceKeys()
         self._partition_numbers: dict[tuple[str, int], int] = {}
         self._decoder = RecordDecoder(
             max_message_bytes=self.limits.max_message_bytes, max_value_bytes=self.limits.max_value_bytes
@@ -372,6 +374,11 @@ class Intake:
         columns["platform"] = [message.platform or "" for message in messages]
         keys = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
         columns["key_hi"], columns["key_lo"] = keys[:, 0], keys[:, 1]
+        for name in ("device", "asset_id", "address"):
+            columns[_KEY_OF[name]] = [self._place_keys.key(name, text) for text in columns[name]]
+        columns["signature"] = signatures(
+            [f"{address} {text}" for address, text in zip(columns["address"], columns["text"], strict=True)]
+        )
         lon, lat, accuracy_m = (np.array(columns.pop(name), np.float64) for name in ("lon", "lat", "accuracy_m"))
         category = np.asarray(columns["category"], np.int32)
         crs = np.asarray(columns.pop("crs"), np.int8)
@@ -466,6 +473,7 @@ class Intake:
         ]
 
 
+_KEY_OF = {"device": "device_key", "asset_id": "asset_key", "address": "address_key"}
 _IOT, _HOTLINE = SOURCES.index("iot"), SOURCES.index("hotline")
 _MAX_FOUND_AT = 1_000_000
 _ACTION_WORDS = [action.value for action in Action]

@@ -258,24 +258,30 @@ class Incident(msgspec.Struct, kw_only=True, gc=False):
 
 
 class RunnerUp(msgspec.Struct, frozen=True, gc=False):
-    """The incident that would have won had the best not been there."""
+    """The second best incident; or the best, where it was not good enough; or the one that was left again."""
 
     incident_id: str
     score: int
-    distance_m: float
+    distance_m: float | None
 
 
 class Why(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Each term's contribution to the decision."""
 
     rule: str
-    """`nearest_open`; `nearest_ended` (it has ended, but not before this was seen); `reopened`; `nothing_near`;
-    `recurrence` (founded, and `recurrence_of` was there before); `no_position`, `same_report`, `not_an_event`."""
+    """`best_open`; `best_ended` (it has ended, but not before this was seen); `reopened`; `nothing_near`;
+    `not_enough` (founded, for the best one near, the runner-up, scored below 0); `recurrence` (founded, and
+    `recurrence_of` was there before); `second_thoughts` (an earlier answer is taken back: this incident, founded since,
+    suits it better than the runner-up that it had joined); `no_position`, `same_report`, `not_an_event`."""
     radius_m: float | None = None
-    """Largest distance that would still have matched: the category's radius and the capped accuracy."""
+    """Largest distance that would still have been near: the category's radius and the capped accuracy."""
     window_s: float | None = None
-    distance_points: int | None = None
-    """0 at the edge of the radius, 1000 at the founding position."""
+    terms: dict[str, int] | None = None
+    """What the score is the sum of, in points, hundredths of a power of ten; a term of 0 is left out.  `nearness` (how
+    sure both places are, against how many such events there are), `distance`, `gap`, `category`, `sources`,
+    `same_place`, `text`, `prior`, `busy` (there are others near), `rival` (one of them is nearly as likely)."""
+    same_place: str | None = None
+    """What tells that both are at one place: `spot`, `device`, `asset`, `address`."""
     late_s: float | None = None
     """How far behind the watermark the report came, beyond which `lateness_s` was exceeded."""
     found: bool | None = None

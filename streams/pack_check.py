@@ -12,6 +12,7 @@ What a file may leave out, and what holds then:
 - ``[[category]]``: ``accuracy_cap_m`` 30, ``reopen_s`` 0 (a closed incident is never reopened by a report), ``event``
   true, ``priority`` 3, ``department`` empty, no ``sla``, no ``labels``.  With ``event = false`` also ``radius_m`` and
   ``window_s`` (0).
+- ``[match]`` and ``[category.match]``: see :mod:`streams.match_check`.
 - ``[[rule]]``: ``clear`` (the threshold itself), ``for_s`` 0, ``priority`` (the category's), ``unit`` (any; what one
   rule of a metric says holds for all of them).
 - The CSV files: see :mod:`streams.pack_tables`.
@@ -34,6 +35,7 @@ from datetime import date
 
 from geo.datum import CRS
 from geo.grid import Grid, read_grid
+from streams.match_check import read_match
 from streams.messages import MESSAGE_OF_SOURCE, SOURCES
 from streams.pack_entries import (
     ACCURACY_MAX_M,
@@ -153,7 +155,7 @@ def examine_pack(files: Mapping[str, bytes], *, gaps: bool) -> tuple[PackParts |
         None if any(f.file == CATALOGUE and f.severity == "fault" for f in faults) else Catalogue(categories, rules)
     )
     platforms = {} if city_file.root is None else read_platforms(city_file.root, sources, catalogue)
-    for file, keys in ((city_file, ("source", "platform")), (catalogue_file, ("category", "rule", "related"))):
+    for file, keys in ((city_file, ("source", "platform")), (catalogue_file, ("category", "rule", "related", "match"))):
         if file.root is not None:
             file.root.used.update(keys)
             file.root.warn_of_unknown_keys()
@@ -255,6 +257,7 @@ def _read_categories(file: TomlFile) -> list[Category]:
     line_of_code: dict[str, int | None] = {}
     owner_of_label: dict[tuple[str, str], str] = {}
     codes = _category_codes(file)
+    common = file.root.table("match")
     for table in file.root.tables("category"):
         code = table.text("code", required=True, pattern=_CODE)
         if code is not None:
@@ -274,6 +277,7 @@ def _read_categories(file: TomlFile) -> list[Category]:
         department = table.text("department", "")
         sla = _read_sla(table)
         labels = _read_labels(table, code, codes, owner_of_label)
+        own = table.table("match")
         table.warn_of_unknown_keys()
         if not table.sound or code is None or name is None or group is None or department is None:
             continue
@@ -281,8 +285,12 @@ def _read_categories(file: TomlFile) -> list[Category]:
         assert window_s is not None
         assert accuracy_cap_m is not None
         assert reopen_s is not None
+        match = read_match(common, own, radius_m, window_s)
+        if match is None:
+            continue
         categories.append(
             Category(
+                match=match,
                 code=code,
                 name=name,
                 group=group,
@@ -297,6 +305,9 @@ def _read_categories(file: TomlFile) -> list[Category]:
                 labels=labels,
             )
         )
+    if common is not None:
+        read_match(common, None, 1.0, 1.0)  # names what is wrong with it, also where no category takes it
+        common.warn_of_unknown_keys()
     if not line_of_code and not any(fault.file == file.name for fault in file.faults):
         file.root.fault(None, "the catalogue has no [[category]]")
     return categories

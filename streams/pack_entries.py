@@ -73,6 +73,48 @@ class Sla:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Match:
+    """How the evidence that two reports speak of one event is weighed: ``[match]`` and ``[category.match]``.
+
+    Points are hundredths of a power of ten: with 100 more the same is ten times as likely.
+    """
+
+    prior: int | None
+    """Points before any evidence, against 0, at which a report joins; None: it joins whatever is near enough."""
+    spread_m: float
+    """How far reports of one event lie apart beyond their inaccuracy, one sigma an axis."""
+    alike_km2: float
+    """How many other events of the kind a square kilometre has at a time."""
+    decay_s: float
+    """The mean time between reports of one event."""
+    same_place_m: float
+    """Up to here two reports are at the same place."""
+    same_place: int
+    """Points for the same place: so near, or the same device, asset or address."""
+    same_place_window_s: float
+    """How long after the last report one at the same place still joins; never shorter than `Category.window_s`."""
+    same_place_decay_s: float
+    text_percent: int
+    """How much of the evidence of the texts counts."""
+    busy_percent: int
+    """How much weighs that there are other incidents of the kind near."""
+    rival_percent: int
+    """How much weighs that another incident is nearly as likely."""
+    gap_percent: int
+    """How much weighs the time between them, which counts by the logarithm of the gap over ``decay_s``."""
+    rhythm_percent: int
+    """By how much more for each report but the first: after several in an hour, a day without one tells more."""
+    unrelated: float
+    """Similarity, 0-1, of two categories of the group that no ``[[related]]`` names."""
+    rethink: int
+    """Points by which another incident must suit a report better that joined by nearness alone, for it to go there."""
+    rethink_s: float
+    """How long a report can change its mind; 0: never."""
+    pairs: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Points by the source of the founding report and that of the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Category:
     """One kind of event: what it is called, who handles it, and when two reports of it are one incident."""
 
@@ -91,6 +133,7 @@ class Category:
     """1 highest to 4."""
     department: str
     sla: Sla | None = None
+    match: Match
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Each source's own labels for this category."""
 

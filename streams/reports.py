@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.readings import RuleTerms
+from streams.signatures import WORDS
 
 NO_POSITION = np.int32(-(2**31))
 """In ``lon_e7`` and ``lat_e7``: the place could not be found."""
@@ -36,6 +37,10 @@ _DTYPES: dict[str, Any] = {
     "cell": np.int32,
     "key_hi": np.uint64,
     "key_lo": np.uint64,
+    "device_key": np.uint64,
+    "asset_key": np.uint64,
+    "address_key": np.uint64,
+    "signature": np.uint64,
     "report_id": np.object_,
     "platform": np.object_,
     "device": np.object_,
@@ -82,6 +87,10 @@ class LocatedReports:
         its metric's first rule.
     key_hi, key_lo : uint64
         128-bit hash of (source, platform, report id).
+    device_key, asset_key, address_key : uint64
+        Hashes of whatever may tell that two reports speak of one place; 0 where there is none.
+    signature : uint64, shape (n, words)
+        Of address and text (:mod:`streams.signatures`); all zero where there is none.
     report_id, platform, device, witness, asset_id, address, text : object (str)
         Empty where there is none.  ``device`` is the sensor or camera; ``witness`` the independent reporter, a caller
         as a keyed hash; address and text are masked.
@@ -105,6 +114,10 @@ class LocatedReports:
     cell: Small
     key_hi: Keys
     key_lo: Keys
+    device_key: Keys
+    asset_key: Keys
+    address_key: Keys
+    signature: Keys
     report_id: Texts
     platform: Texts
     device: Texts
@@ -121,8 +134,8 @@ class LocatedReports:
     def from_columns(cls, **columns: Any) -> LocatedReports:
         """Columns of any sequence type, converted to their dtypes.
 
-        Without a topic a report comes through its source's own; platform, device, reading and confidence may be left
-        out.
+        Without a topic a report comes through its source's own; platform, device, reading, confidence, signature and
+        the keys of its place may be left out.
         """
         rows = len(columns["time_ms"])
         columns = {
@@ -131,6 +144,8 @@ class LocatedReports:
             "platform": np.full(rows, "", np.object_),
             "device": np.full(rows, "", np.object_),
             "reading": np.full(rows, None, np.object_),
+            **{name: np.zeros(rows, np.uint64) for name in ("device_key", "asset_key", "address_key")},
+            "signature": np.zeros((rows, WORDS), np.uint64),
             **columns,
         }
         columns["reading"] = _objects(columns["reading"])
@@ -143,7 +158,7 @@ class LocatedReports:
     @classmethod
     def empty(cls) -> LocatedReports:
         """No rows."""
-        return cls.from_columns(**dict.fromkeys(_DTYPES, ()))
+        return cls.from_columns(**dict.fromkeys(_DTYPES.keys() - {"signature"}, ()))
 
     def take(self, rows: npt.NDArray[Any] | slice) -> LocatedReports:
         """The given rows (indices, a mask or a slice), in that order."""

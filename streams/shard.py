@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,10 +26,12 @@ from streams.dedupe_kernels import (
     IN_WINDOW,
     LATE,
     NOT_AN_EVENT,
+    NOT_THE_SAME,
     OUTCOMES,
     RECURRENCE,
     REDELIVERED,
     REPEAT,
+    TERMS,
 )
 from streams.feedback import ACTIONS, APPLIED, CLOSED, REPEATED, STATUSES, Feedback, columns_of
 from streams.feedback import REDELIVERED as FEEDBACK_REDELIVERED
@@ -37,6 +40,7 @@ from streams.messages import (
     Assignment,
     Evidence,
     Incident,
+    Outcome,
     RunnerUp,
     Why,
     source_of,
@@ -46,15 +50,16 @@ from streams.reports import NO_POSITION, LocatedReports
 from streams.routing import owner
 from streams.terms import CITY_ITSELF, Terms
 
-SCORE_OF_FOUNDING_POSITION = 1000
-"""A report at the founding position scores this, one at the edge of the radius 0."""
+_LATEST_KEPT = 4
+"""Of how many latest reports of an incident is known which they are: one may leave it again."""
 
 
 @dataclass(slots=True)
 class Decisions:
     """What a batch of reports and feedback led to.
 
-    ``assignments`` are in the order of the reports, ``rows`` the reports they speak of; ``incidents`` are what
+    ``assignments`` are in the order of the reports, ``rows`` the reports they speak of, or that a correction of an
+    earlier answer came of; ``incidents`` are what
     consumers must be told, in order: each opening, reopening, further source and feedback, and the last state of
     whatever changed.  ``dead_letters`` are the feedback that was refused, ``dead_letter_rows`` their places in the
     feedback and ``refused_actions`` what each wanted.  ``feedback`` counts by action what was applied,
@@ -76,7 +81,22 @@ class Decisions:
 
     def outcomes(self) -> Counter[str]:
         """How many assignments of each outcome."""
-        return Counter(assignment.outcome for assignment in self.assignments)
+        return Counter(assignment.outcome for assignment in self.assignments if not assignment.revision)
+
+    @property
+    def corrections(self) -> int:
+        """How many earlier answers were taken back."""
+        return sum(assignment.revision > 0 for assignment in self.assignments)
+
+
+class _Loose(NamedTuple):
+    """What an assignment says of a report that may yet change its mind."""
+
+    origin: str
+    source: int
+    report_id: str
+    time_ms: int
+    category: int
 
 
 class Shard:
@@ -104,7 +124,8 @@ class Shard:
         self._pack_versions: list[str] = []
         # First and latest report of each incident, by row; texts do not fit the core's columns.
         self._first: list[Evidence] = []
-        self._latest: list[Evidence | None] = []
+        self._latest: list[tuple[Evidence, ...]] = []
+        self._loose: list[_Loose | None] = []  # by its place in the core
 
     def __len__(self) -> int:
         return self.dedupe.count
@@ -146,13 +167,22 @@ class Shard:
         self._copies.unify(reports, self.terms)
         columns = columns_of(feedback, self.terms.groups) if feedback else None
         decided = self.dedupe.apply(reports, self._pack_versions.index(pack_version), columns)
-        snapshot_evidence = self._gather_evidence(reports, decided, tells=self._tells and not silent)
+        corrections = self._corrections(reports, decided)
+        snapshot_evidence = self._gather_evidence(reports, decided, corrections, tells=self._tells and not silent)
         redelivered = int((decided.outcome == REDELIVERED).sum())
         if silent:
             return Decisions(redelivered=redelivered, quiet_readings=quiet_readings)
         rows = np.flatnonzero(decided.outcome != REDELIVERED)
+        assignments = self._assignments(reports, decided, rows)
+        if corrections:
+            # A correction follows the answer that led to it.
+            of_row = [*rows.tolist(), *(int(correction["row"]) for correction, _ in corrections)]
+            assignments += [self._corrected(correction, loose) for correction, loose in corrections]
+            order = np.argsort(of_row, kind="stable")
+            rows = np.array(of_row, np.int64)[order]
+            assignments = [assignments[place] for place in order.tolist()]
         decisions = Decisions(
-            self._assignments(reports, decided, rows),
+            assignments,
             rows if kept is None else kept[rows],
             self._incidents(decided.snapshots, snapshot_evidence) if self._tells else [],
             redelivered,
@@ -218,14 +248,52 @@ class Shard:
 
     # ------------------------------------------------------------------------------------------------ evidence
 
-    def _gather_evidence(self, reports: LocatedReports, decided: Decided, *, tells: bool) -> list[list[Evidence]]:
+    def _corrections(self, reports: LocatedReports, decided: Decided) -> list[tuple[np.void, _Loose]]:
+        """Second thoughts, each with the report that has them; and whatever may have some, remembered."""
+        new = np.flatnonzero(decided.loose_at >= 0).tolist()
+        if not new and not len(decided.corrections):
+            return []
+        events: list[tuple[int, np.void | None]] = [(row, None) for row in new]
+        events += [(int(correction["row"]), correction) for correction in decided.corrections]
+        corrections = []
+        # In the order in which the core gave places away and took them back.
+        for row, correction in sorted(events, key=lambda event: event[0]):
+            if correction is not None:
+                at = int(correction["loose_at"])
+                loose, self._loose[at] = self._loose[at], None
+                assert loose is not None, "it was remembered when it joined"
+                corrections.append((correction, loose))
+                continue
+            at = int(decided.loose_at[row])
+            self._loose.extend([None] * (at + 1 - len(self._loose)))
+            self._loose[at] = _Loose(
+                self._origin(reports, row),
+                int(reports.source[row]),
+                reports.report_id[row],
+                int(reports.time_ms[row]),
+                int(reports.category[row]),
+            )
+        return corrections
+
+    def _origin(self, reports: LocatedReports, row: int) -> str:
+        topic = self.terms.topics[int(reports.topic[row])]
+        return f"{topic}:{int(reports.partition[row])}:{int(reports.offset[row])}:{int(reports.index[row])}"
+
+    def _gather_evidence(
+        self,
+        reports: LocatedReports,
+        decided: Decided,
+        corrections: Sequence[tuple[np.void, _Loose]],
+        *,
+        tells: bool,
+    ) -> list[list[Evidence]]:
         """Advance first and latest report row by row; returns the evidence of each snapshot, none if nobody is told."""
         told = np.argsort(decided.snapshot_at, kind="stable") if tells else np.zeros(0, np.int64)
         order = told.tolist()
         due = [*decided.snapshot_at[told].tolist(), 2 * len(reports) + 2]
         incident_of = decided.snapshot_incident[told].tolist()
         of_snapshot: list[list[Evidence]] = [[]] * len(order)
-        taken = 0
+        taken = corrected = 0
         sources = reports.source.tolist()
         incidents = decided.incident.tolist()
         ids = reports.report_id.tolist()
@@ -239,14 +307,20 @@ class Shard:
             evidence = Evidence(SOURCES[sources[row]], ids[row])
             if incidents[row] == len(self._first):
                 self._first.append(evidence)
-                self._latest.append(None)
+                self._latest.append(())
             else:
-                self._latest[incidents[row]] = evidence
+                self._latest[incidents[row]] = (*self._latest[incidents[row]], evidence)[-_LATEST_KEPT:]
+            while corrected < len(corrections) and corrections[corrected][0]["row"] == row:
+                correction, loose = corrections[corrected]
+                left, joined = int(correction["left"]), int(correction["joined"])
+                evidence = Evidence(SOURCES[loose.source], loose.report_id)
+                self._latest[left] = tuple(one for one in self._latest[left] if one != evidence)
+                self._latest[joined] = (*self._latest[joined], evidence)[-_LATEST_KEPT:]
+                corrected += 1
         return of_snapshot
 
     def _evidence(self, incident: int) -> list[Evidence]:
-        latest = self._latest[incident]
-        return [self._first[incident]] if latest is None else [self._first[incident], latest]
+        return [self._first[incident], *self._latest[incident][-1:]]
 
     # ------------------------------------------------------------------------------------------------- outputs
 
@@ -331,15 +405,17 @@ class Shard:
         terms = self.terms
         category_of_incident = self.dedupe.incidents["category"][decided.incident[rows]].tolist()
         columns = (
-            decided.outcome[rows], decided.how[rows], decided.incident[rows], decided.allowed_cm[rows],
-            decided.distance_cm2[rows], decided.gap_ms[rows], decided.behind_ms[rows], decided.runner_up[rows],
-            decided.runner_up_cm2[rows], decided.runner_up_allowed_cm[rows], took.lon_e7 == NO_POSITION, took.source,
-            took.category, took.topic, took.partition, took.offset, took.index, took.report_id,
+            decided.outcome[rows], decided.how[rows], decided.same[rows], decided.incident[rows],
+            decided.allowed_cm[rows], decided.score[rows], decided.terms[rows], decided.distance_cm2[rows],
+            decided.gap_ms[rows], decided.behind_ms[rows], decided.runner_up[rows], decided.runner_up_cm2[rows],
+            decided.runner_up_score[rows], took.lon_e7 == NO_POSITION, took.source, took.category, took.topic,
+            took.partition, took.offset, took.index, took.report_id,
         )  # fmt: skip
         made = []
         for (
-            event_time, of, outcome, how, incident, allowed_cm, cm2, gap_ms, behind_ms, runner_up, runner_up_cm2,
-            runner_up_allowed_cm, is_nowhere, source, category, topic, partition, offset, index, report_id,
+            event_time, of, outcome, how, same, incident, allowed_cm, points, its_terms, cm2, gap_ms, behind_ms,
+            runner_up, runner_up_cm2, runner_up_score, is_nowhere, source, category, topic, partition, offset, index,
+            report_id,
         ) in zip(
             _rfc3339(took.time_ms), category_of_incident, *(column.tolist() for column in columns), strict=True
         ):  # fmt: skip
@@ -355,23 +431,20 @@ class Shard:
                 if is_nowhere:
                     why = Why(rule="no_position")
                 else:
-                    why = Why(
-                        rule=_RULE_WORDS[how],
-                        radius_m=allowed_cm / 100,
-                        window_s=terms.categories[of].window_ms / 1000,
-                    )
+                    why = self._why(_RULE_WORDS[how], allowed_cm, of, same)
                 if how == RECURRENCE:
                     why.recurrence_of = ids[int(self.dedupe.incidents["recurrence_of"][incident])]
                 if matched:
-                    score = why.distance_points = _score(cm2, allowed_cm)
+                    score = points
+                    why.terms = _named(its_terms)
                     distance_m = round(math.sqrt(cm2) / 100, 1)
                     gap_s = round(gap_ms / 1000, 1)
-                    if runner_up >= 0:
-                        why.runner_up = RunnerUp(
-                            ids[runner_up],
-                            _score(runner_up_cm2, runner_up_allowed_cm),
-                            round(math.sqrt(runner_up_cm2) / 100, 1),
-                        )
+                if runner_up >= 0:
+                    why.runner_up = RunnerUp(
+                        ids[runner_up], runner_up_score, round(math.sqrt(runner_up_cm2) / 100, 1)
+                    )
+                    if how == FOUNDED:
+                        why.rule = "not_enough"
                 if outcome == LATE:
                     why.late_s = round(behind_ms / 1000, 1)
                     why.found = matched
@@ -393,23 +466,51 @@ class Shard:
             )
         return made
 
+    def _why(self, rule: str, allowed_cm: int, category: int, same: int) -> Why:
+        match = self.terms.categories[category]
+        window_ms = match.window_ms if same == NOT_THE_SAME else match.match.same_place_window_ms
+        return Why(rule=rule, radius_m=allowed_cm / 100, window_s=window_ms / 1000, same_place=_PLACE_WORDS[same])
+
+    def _corrected(self, correction: np.void, loose: _Loose) -> Assignment:
+        """The second answer to a report."""
+        numbers = np.array([correction["left"], correction["joined"]])
+        left, joined = self._incident_ids(self.dedupe.incidents[numbers])
+        of = int(self.dedupe.incidents["category"][correction["joined"]])
+        why = self._why("second_thoughts", int(correction["allowed_cm"]), of, int(correction["same"]))
+        why.terms = _named(correction["terms"].tolist())
+        why.runner_up = RunnerUp(left, int(correction["left_score"]), None)
+        return Assignment(
+            origin=loose.origin,
+            revision=1,
+            source=SOURCES[loose.source],
+            report_id=loose.report_id,
+            event_time=_rfc3339(np.array([loose.time_ms]))[0],
+            incident_id=joined,
+            outcome=Outcome.JOINED.value,
+            score=int(correction["score"]),
+            distance_m=round(math.sqrt(correction["cm2"]) / 100, 1),
+            gap_s=round(int(correction["gap_ms"]) / 1000, 1),
+            category=self.terms.categories[loose.category].code,
+            why=why,
+        )
+
+
+def _named(points: Sequence[int]) -> dict[str, int]:
+    return {name: number for name, number in zip(TERMS, points, strict=True) if number}
+
 
 _OUTCOME_WORDS = [outcome.value for outcome in OUTCOMES]
 _STATUS_WORDS = [status.value for status in STATUSES]
 _RULE_WORDS = {
     FOUNDED: "nothing_near",
-    IN_WINDOW: "nearest_open",
-    BEFORE_ITS_END: "nearest_ended",
+    IN_WINDOW: "best_open",
+    BEFORE_ITS_END: "best_ended",
     AFTER_ITS_END: "reopened",
     RECURRENCE: "recurrence",
 }
 
 
-def _score(cm2: int, allowed_cm: int) -> int:
-    """1000 at the founding position, 0 at the edge of the radius, by the square of the distance."""
-    if not allowed_cm:
-        return SCORE_OF_FOUNDING_POSITION
-    return SCORE_OF_FOUNDING_POSITION - SCORE_OF_FOUNDING_POSITION * cm2 // (allowed_cm * allowed_cm)
+_PLACE_WORDS = (None, "spot", "device", "asset", "address")
 
 
 def _rfc3339(time_ms: npt.NDArray[np.int64]) -> list[str]:

@@ -7,6 +7,9 @@ carries the terms it was made under, and the fold needs no pack at all.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +17,71 @@ import numpy.typing as npt
 from geo.grid import Grid
 from streams.messages import SOURCES, TOPIC_OF_SOURCE
 from streams.pack import CityPack
+from streams.pack_entries import Category, Match
 from streams.readings import ReadingRules, RuleTerms
+
+
+class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
+    """How a report and an incident of a category are weighed; points are hundredths of a power of ten.
+
+    `streams.pack_entries.Match` says the same in the units of a pack.
+    """
+
+    prior: int | None
+    """None: whatever is near enough is joined, the best first."""
+    spread_cm: int
+    base: int
+    """Points of a report at the incident's very place, were σ² one square centimetre."""
+    decay_ms: int
+    same_place_cm: int
+    same_place: int
+    same_place_window_ms: int
+    same_place_decay_ms: int
+    text_percent: int
+    busy_percent: int
+    rival_percent: int
+    gap_percent: int
+    rhythm_percent: int
+    rethink: int
+    rethink_ms: int
+    unrelated: int
+    related: tuple[tuple[str, int], ...]
+    """Points of a report of another category of the group, by its code; `unrelated` for the others."""
+    pairs: tuple[int, ...]
+    """Shape (sources, sources) in one row: by the source of the founding report, then that of the report."""
+
+    @classmethod
+    def from_match(cls, match: Match, category: Category, related: Mapping[str, float]) -> MatchTerms:
+        """The terms that a pack's figures come to; ``related`` are similarities by code."""
+        per_cm2 = match.alike_km2 * 1e-10
+        return cls(
+            match.prior,
+            round(match.spread_m * 100),
+            round(-100 * math.log10(2 * math.pi * per_cm2)),
+            round(match.decay_s * 1000),
+            round(match.same_place_m * 100),
+            match.same_place,
+            round(max(match.same_place_window_s, category.window_s) * 1000),
+            round(match.same_place_decay_s * 1000),
+            match.text_percent,
+            match.busy_percent,
+            match.rival_percent,
+            match.gap_percent,
+            match.rhythm_percent,
+            match.rethink,
+            round(match.rethink_s * 1000),
+            _similarity_points(match.unrelated),
+            tuple(sorted((code, _similarity_points(similarity)) for code, similarity in related.items())),
+            tuple(match.pairs.get((one, other), 0) for one in SOURCES for other in SOURCES),
+        )
+
+
+def _similarity_points(similarity: float) -> int:
+    return max(round(100 * math.log10(similarity)), NEVER_ALIKE) if similarity > 0 else NEVER_ALIKE
+
+
+NEVER_ALIKE = -10_000
+"""Points of two categories of similarity 0: no evidence makes up for them."""
 
 
 class CategoryTerms(msgspec.Struct, frozen=True, array_like=True):
@@ -30,6 +97,7 @@ class CategoryTerms(msgspec.Struct, frozen=True, array_like=True):
     event: bool
     priority: int
     department: str
+    match: MatchTerms
 
 
 class CellCodes(msgspec.Struct, frozen=True, array_like=True):
@@ -109,6 +177,10 @@ class PackTerms(Terms):
     def __init__(self, pack: CityPack) -> None:
         super().__init__(pack.code)
         self.pack_version = pack.version
+        related: dict[str, dict[str, float]] = {}
+        for pair in pack.related:
+            related.setdefault(pair.a, {})[pair.b] = pair.similarity
+            related.setdefault(pair.b, {})[pair.a] = pair.similarity
         for category in pack.categories:
             self.category(
                 CategoryTerms(
@@ -122,6 +194,7 @@ class PackTerms(Terms):
                     category.event,
                     category.priority,
                     category.department,
+                    MatchTerms.from_match(category.match, category, related.get(category.code, {})),
                 )
             )
         self.reading_rules = ReadingRules.from_pack(pack)
