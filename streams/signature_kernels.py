@@ -145,23 +145,62 @@ def _kind_left(sign: Any) -> Any:
 
 
 @_jit
-def _is_numeral(sign: Any) -> Any:
-    """零一二三四五六七八九十百千万两; 〇 and ○ are strange."""
-    return (
-        sign == 0x96F6 or sign == 0x4E00 or sign == 0x4E8C or sign == 0x4E09 or sign == 0x56DB or sign == 0x4E94
-        or sign == 0x516D or sign == 0x4E03 or sign == 0x516B or sign == 0x4E5D or sign == 0x5341 or sign == 0x767E
-        or sign == 0x5343 or sign == 0x4E07 or sign == 0x4E24
-    )  # fmt: skip
+def _numeral(sign: Any) -> Any:
+    """零一二三四五六七八九两 as 0 to 9, 十百千万 as 10, else -1; 〇 and ○ are strange."""
+    if sign == 0x4E00:
+        return 1
+    if sign == 0x4E8C or sign == 0x4E24:
+        return 2
+    if sign == 0x4E09:
+        return 3
+    if sign == 0x56DB:
+        return 4
+    if sign == 0x4E94:
+        return 5
+    if sign == 0x516D:
+        return 6
+    if sign == 0x4E03:
+        return 7
+    if sign == 0x516B:
+        return 8
+    if sign == 0x4E5D:
+        return 9
+    if sign == 0x96F6:
+        return 0
+    return 10 if sign == 0x5341 or sign == 0x767E or sign == 0x5343 or sign == 0x4E07 else -1
 
 
 @_jit
 def _counts(sign: Any) -> Any:
-    """Whether before this, a numeral may be one in digits: 号弄栋幢座单楼层室组期队区中小米公千."""
-    return (
-        sign == 0x53F7 or sign == 0x5F04 or sign == 0x680B or sign == 0x5E62 or sign == 0x5EA7 or sign == 0x5355
-        or sign == 0x697C or sign == 0x5C42 or sign == 0x5BA4 or sign == 0x7EC4 or sign == 0x671F or sign == 0x961F
-        or sign == 0x533A or sign == 0x4E2D or sign == 0x5C0F or sign == 0x7C73 or sign == 0x516C or sign == 0x5343
-    )  # fmt: skip
+    """Whether `normalised` writes a numeral before this in digits: 1 for 号弄栋幢座楼层室组期队区中小米.
+
+    2 for 单公千, which do it if 元, 里 or 米 follows; else 0.
+    """
+    if (
+        sign == 0x53F7 or sign == 0x5F04 or sign == 0x680B or sign == 0x5E62 or sign == 0x5EA7 or sign == 0x697C
+        or sign == 0x5C42 or sign == 0x5BA4 or sign == 0x7EC4 or sign == 0x671F or sign == 0x961F or sign == 0x533A
+        or sign == 0x4E2D or sign == 0x5C0F or sign == 0x7C73
+    ):  # fmt: skip
+        return 1
+    return 2 if sign == 0x5355 or sign == 0x516C or sign == 0x5343 else 0
+
+
+@_jit
+def _is_counted(text: Any, at: Any, end: Any) -> Any:
+    """Whether what counts follows the numeral here: 0 no, 1 yes, 2 that is for `normalised` to say."""
+    if at + 1 >= end or _kind(text[at + 1]) == _BREAK:
+        return 0
+    if _kind(text[at + 1]) != _APART or _numeral(text[at + 1]) >= 0:
+        return 2
+    counts = _counts(text[at + 1])
+    if counts < 2:
+        return counts
+    if at + 2 >= end or _kind(text[at + 2]) == _BREAK:
+        return 0
+    if _kind(text[at + 2]) != _APART:
+        return 2
+    first, second = text[at + 1], text[at + 2]
+    return np.int64((first == 0x5355 and second == 0x5143) or (first == 0x516C and second == 0x91CC))
 
 
 @_jit
@@ -299,7 +338,8 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
         seen = 0
         plane = FIRST_PLANE
         left = FIRST_SIGNS
-        after_word = after_numeral = False
+        # After a word, blanks apart; after a word, what has no meaning apart.
+        after_word = after_run = after_numeral = False
         while at < end and seen < MOST_SIGNS:
             sign = text[at]
             kind = _kind(sign)
@@ -309,13 +349,21 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
                     break
                 kind = _kind_left(sign)
             if kind == _APART:
-                if after_numeral and not is_normalised and _counts(sign):
+                if after_numeral and not is_normalised and _counts(sign) > 0:
                     unusual[row] = True
                     break
                 key = joined(np.uint64(1), np.uint64(sign))
                 told[1] = np.uint64(0)
-                after_word = False
-                after_numeral = _is_numeral(sign)
+                numeral = _numeral(sign)
+                if 0 <= numeral < 10 and not after_numeral and not after_run and not is_normalised:
+                    # The commonest case of numerals, 二期, is not worth being unusual.
+                    counted = _is_counted(text, at, end)
+                    if counted == 1:
+                        key = joined(np.uint64(2), np.uint64(0x30 + numeral))
+                    after_numeral = counted == 2
+                else:
+                    after_numeral = numeral >= 0
+                after_word = after_run = False
                 at += 1
             elif kind in (_DIGIT, _LETTER, _STAR):
                 at = _word_at(text, at, end, is_normalised, told)
@@ -323,7 +371,7 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
                     unusual[row] = True
                     break
                 key = told[0]
-                after_word = True
+                after_word = after_run = True
                 after_numeral = False
                 if key == np.uint64(0):
                     before = np.uint64(0)
@@ -332,7 +380,7 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
                 at += 1
                 if kind in (_BREAK, _POINT):
                     before = np.uint64(0)
-                    after_word = after_numeral = False
+                    after_word = after_run = after_numeral = False
                 elif kind in (_DASH, _FILLER):
                     if kind == _DASH and after_word and not is_normalised:
                         unusual[row] = True
