@@ -387,12 +387,14 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
                         break
                     after_word = False
                 continue
-            key = _looked_up(key, table)
-            if key == np.uint64(0):
+            same = _looked_up(key, table)
+            if same == np.uint64(0):
                 continue
-            if told[1] != np.uint64(0):
+            # What the table has another meaning for, like St, does not vote by itself.
+            if told[1] != np.uint64(0) and same == key:
                 _vote(key ^ salt, plane, planes, first, votes == 0)
                 votes += np.int64(1) << plane
+            key = same
             if before != np.uint64(0):
                 pair = _looked_up(joined(before, key), table)
                 if pair != np.uint64(0):

@@ -51,13 +51,13 @@ _FILLERS: Final = """
     fix fixed repair need needs needed city department intersection corner
 """
 """Words that are not seen at all."""
-_SAME: Final = {
-    "st": "street str", "ave": "avenue av aven", "rd": "road", "blvd": "boulevard boul blv", "dr": "drive drv",
-    "ln": "lane", "pl": "place", "ct": "court crt", "sq": "square", "pkwy": "parkway pky pkw", "hwy": "highway",
-    "ter": "terrace terr", "cir": "circle circ", "expy": "expressway expwy", "aly": "alley", "apt": "apartment flat",
-    "n": "north", "s": "south", "e": "east", "w": "west", "mt": "mount", "栋": "幢 座", "号": "號", "楼": "樓",
-}  # fmt: skip
-"""Signs that mean the same: what each is written as, and its other forms."""
+_SAME: Final = (
+    "street st str", "avenue ave av aven", "road rd", "boulevard blvd boul blv", "drive dr drv", "lane ln", "place pl",
+    "court ct crt", "square sq", "parkway pkwy pky pkw", "highway hwy", "terrace ter terr", "circle cir circ",
+    "expressway expy expwy", "alley aly", "apartment apt flat", "mount mt", "north n", "south s", "east e", "west w",
+    "栋 幢 座", "号 號", "楼 樓",
+)  # fmt: skip
+"""Signs that mean the same.  They are too common to vote by themselves."""
 
 _TABLE_BITS: Final = 11
 
@@ -143,8 +143,11 @@ def _table(entries: Iterable[tuple[np.uint64, np.uint64]]) -> npt.NDArray[np.uin
 def _language() -> npt.NDArray[np.uint64]:
     """What the kernels know of Chinese and English.  Made when first asked for: it needs compiled kernels."""
     none = np.uint64(0)
-    same = {other: sign for sign, others in _SAME.items() for other in others.split()}
-    entries = [(_hash_of(other), _hash_of(sign)) for other, sign in same.items()]
+    entries = [
+        (_hash_of(sign), np.uint64(kernels.joined(np.uint64(3), np.uint64(number))))
+        for number, signs in enumerate(_SAME)
+        for sign in signs.split()
+    ]
     entries += [(_hash_of(word), none) for word in _FILLERS.split()]
     pairs = [(_hash_of(pair[0]), _hash_of(pair[1])) for pair in _FORMULAS.split()]
     entries += [(np.uint64(kernels.joined(a, b)), none) for a, b in pairs]
