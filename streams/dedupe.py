@@ -68,7 +68,7 @@ from streams.dedupe_kernels import (
 )
 from streams.feedback import CLOSED, COLUMNS, STATUSES, TRANSITION
 from streams.reports import NO_POSITION, LocatedReports
-from streams.signatures import TEXT_POINTS, WORDS
+from streams.signatures import WORDS
 from streams.terms import Terms
 
 

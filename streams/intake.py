@@ -33,11 +33,12 @@ from streams.messages import (
     source_of,
 )
 from streams.pack import CityPack
+from streams.place_keys import PlaceKeys
 from streams.privacy import CallerHasher
 from streams.readings import ReadingFilter, ReadingRules
 from streams.refusal import Refusal, shown
 from streams.reports import NO_POSITION, LocatedReports
-from streams.signatures import PlaceKeys, signatures
+from streams.signatures import signatures
 from streams.statements import NO_CATEGORY, NOTHING_SAID, Statement, StatementReader, unknown_category
 from streams.terms import PackTerms
 
