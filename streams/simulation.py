@@ -37,6 +37,7 @@ from streams.simulated_events import Event, Sites, Span, Storm, plan
 from streams.simulated_messages import Report
 from streams.simulated_sensors import Sensors
 from streams.simulated_sources import Callers, Cameras, Workers
+from streams.simulated_texts import Texts
 from streams.simulated_wire import GOOD_LINK_M, Batch, Sent, TruthRow, Wire
 
 __all__ = ["GOOD_LINK_M", "MAX_EVENTS", "TRUTH_COLUMNS", "Simulation", "TruthRow", "World", "simulate", "truth_csv"]
@@ -164,8 +165,9 @@ class World:
         self.chance = Chance(seed)
         self._model = model
         self._planned, self._storms = plan(self.city, model, self.chance, self.span, rate)
-        self.callers = Callers(self.city, model, self.chance, self.span)
-        self.workers = Workers(self.city, model, self.chance, self.span)
+        texts = Texts(self.city, model, seed)
+        self.callers = Callers(self.city, model, self.chance, self.span, texts)
+        self.workers = Workers(self.city, model, self.chance, self.span, texts)
         self.cameras = Cameras(self.city, model, self.chance, self.span)
         self.sensors = Sensors(self.city, model, self.chance, self.span, self._storms, rate)
         self._sources = (self.callers, self.workers, self.cameras, self.sensors)
