@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from geo.plane import metres_per_degree
 from streams.error_model import LandmarkModel
 from streams.simulated_chance import Chance
-from streams.simulated_city import SimulatedCity, metres
+from streams.simulated_city import SimulatedCity
 from streams.simulated_words import LandmarkKind, Vocabulary
 
 _STREAM = 0x1A4D
@@ -53,13 +53,15 @@ class Landmarks:
     def nearest(self, lon: float, lat: float, count: int) -> list[Landmark]:
         """The ``count`` (1 to 3) landmarks nearest to a point, the nearest first; degrees, WGS-84.
 
-        Exact: the point's square and its two nearest neighbours hold three within 1.81 squares, and whatever is nearer
+        Exact on the lattice's plane: the point's square and its two nearest neighbours hold three within 1.81 squares, and
+        whatever is nearer
         than two squares lies in the 25 that are looked at.
         """
-        column = math.floor(lon * self._m_lon / self._spacing_m)
-        row = math.floor(lat * self._m_lat / self._spacing_m)
+        east_m, north_m = lon * self._m_lon, lat * self._m_lat
+        column, row = math.floor(east_m / self._spacing_m), math.floor(north_m / self._spacing_m)
         here = [self._in_square(column + i, row + j) for i in range(-2, 3) for j in range(-2, 3)]
-        return sorted(here, key=lambda one: metres(lon, lat, one.lon, one.lat))[:count]
+        here.sort(key=lambda one: math.hypot(one.lon * self._m_lon - east_m, one.lat * self._m_lat - north_m))
+        return here[:count]
 
     def _drawn(self, column: int, row: int) -> Landmark:
         chance = Chance(self._seed, _STREAM, column + _MIDDLE, row + _MIDDLE)

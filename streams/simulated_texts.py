@@ -106,7 +106,7 @@ class Texts:
         self._tell(told, model, manner, category, (lon, lat), number, place, again)
         self._read_out(told, model, category, lon, lat)
         if phone:
-            told.text += f"联系电话{phone}。"
+            told.text += ("" if told.text.endswith("。") else " ") + f"联系电话{phone}。"
         return told
 
     def finding(
@@ -149,9 +149,11 @@ class Texts:
         if chance.happens(model.terse):
             told.traits.append("terse")
             parts["closing"] = chance.pick(manner.closings)
-            order: Sequence[str] = ("thing", "again", "closing")
+            order: Sequence[str] = ("again", "thing", "closing")
         else:
+            order = chance.pick(manner.orders)
             numerals = chance.happens(model.in_numerals)
+            told.traits.append("in_numerals" if numerals else "in_digits")
             parts["place"] = place + self._where(told, model, *at, numerals)
             parts["details"] = separator.join(self._seen(told, model, thing, category, number, numerals))
             for part, share, choices in (
@@ -159,9 +161,10 @@ class Texts:
                 ("when", model.when, manner.whens),
                 ("closing", model.closing, manner.closings),
             ):
-                if chance.happens(share):
+                if part in order and chance.happens(share):
                     parts[part] = chance.pick(choices)
-            order = chance.pick(manner.orders)
+                if part in order:
+                    told.traits.append(part if part in parts else f"{part}_left_out")
         said = separator.join(parts[part] for part in order if parts.get(part))
         told.text = said if separator.isspace() else said + "。"
 
@@ -188,10 +191,12 @@ class Texts:
                 choice = (choice + chance.whole(1, len(choices) - 1)) % len(choices)
                 told.traits.append("mistaken")
             wording = chance.pick(choices[choice])
-            if "{" in wording and chance.happens(model.miscounted):
-                off = chance.pick((-1, 1))
-                small, large = max(small + off, 2), max(large + 10 * off, 10)
-                told.traits.append("miscounted")
+            if "{" in wording:
+                told.traits.append("counted")
+                if chance.happens(model.miscounted):
+                    told.traits.append("miscounted")
+                    off = chance.pick((-1, 1))
+                    small, large = max(small + off, 1), max(large + 10 * off, 5)
             said.append(_filled(wording, small, large, numerals))
         return said
 
@@ -229,9 +234,7 @@ class Texts:
                 form = _misheard(form, self._words, chance)
         return form if number is None else form.replace("{n}", numeral(number) if numerals else str(number))
 
-    def _beside(
-        self, told: Told, model: TextModel, landmark: Landmark, lon: float, lat: float, numerals: bool
-    ) -> str:
+    def _beside(self, told: Told, model: TextModel, landmark: Landmark, lon: float, lat: float, numerals: bool) -> str:
         chance = self._chance
         how = chance.between(0, 1)
         if how < model.beside:
@@ -321,9 +324,8 @@ class _Assets:
             if kind in self._of_kind:
                 devices, lons, lats = self._of_kind[kind]
                 away_m = distance_m(lon, lat, lons, lats)
-                found += [
-                    (float(away_m[at]), devices[at].id, devices[at]) for at in np.flatnonzero(away_m <= within_m).tolist()
-                ]
+                within = np.flatnonzero(away_m <= within_m).tolist()
+                found += [(float(away_m[at]), devices[at].id, devices[at]) for at in within]
         return [device for _, _, device in sorted(found, key=lambda one: one[:2])]
 
 

@@ -19,6 +19,8 @@ PARTS = ("opening", "when", "place", "thing", "details", "again", "closing")
 LONGEST_TEXT = 200
 """No text has more characters, however the words fall together."""
 
+_SPOKEN_NUMBERS = 199
+"""As far as numerals are known, and one more for who mishears."""
 _HOLE = re.compile(r"\{(\w+)\}")
 
 
@@ -97,14 +99,16 @@ def problems(words: Vocabulary) -> Iterator[str]:
     """What the types cannot say is wrong."""
     begins = [begin for thing in words.things for begin in thing.codes]
     if "" not in begins:
-        yield "things: one entry must have codes = [\"\"], for what no other fits"
+        yield 'things: one entry must have codes = [""], for what no other fits'
     for begin in begins:
         if begins.count(begin) > 1:
             yield f"things: codes: {begin!r} stands twice"
     for kind in words.landmarks:
         for name in kind.names:
             if any(("{n}" in form) != (kind.numbers is not None) for form in name):
-                yield f"landmarks: {name[0]}: all forms have {{n}} where there are numbers, and none where there are none"
+                yield f"landmarks: {name[0]}: {{n}} must stand in all forms where there are numbers, and in no other"
+        if kind.numbers is not None and not 1 <= kind.numbers[0] <= kind.numbers[1] < _SPOKEN_NUMBERS:
+            yield f"landmarks: numbers = {list(kind.numbers)} must go from small to large, 1 to {_SPOKEN_NUMBERS - 1}"
     for manner in (words.hotline, words.patrol):
         for order in manner.orders:
             if unknown := sorted(set(order) - set(PARTS)):
