@@ -95,6 +95,7 @@ class LandmarkModel(_Section, frozen=True, kw_only=True):
     """How thick the things are that people name a place by."""
 
     spacing_m: Annotated[float, Meta(ge=5, le=10_000)]
+    estates_spacing_m: Annotated[float, Meta(ge=5, le=10_000)]
     jitter: Share
 
 
@@ -156,6 +157,7 @@ class TextModel(_Section, frozen=True, kw_only=True):
     closing: Share
     landmark: Share
     seen_from_m: NotNegative
+    estate: Share
     between: Share
     second: Share
     beside: Share
@@ -165,6 +167,8 @@ class TextModel(_Section, frozen=True, kw_only=True):
     other_name: Share
     misheard: Share
     detail: Share
+    detail_further: Share
+    plain: Share
     mistaken: Share
     miscounted: Share
     in_numerals: Share

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geo.plane import metres_per_degree
-from streams.error_model import LandmarkModel
 from streams.simulated_chance import Chance
 from streams.simulated_city import SimulatedCity
-from streams.simulated_words import LandmarkKind, Vocabulary
+from streams.simulated_words import LandmarkKind
 
 _STREAM = 0x1A4D
 """Sets the landmarks' chance apart from all other chance of the same seed."""
@@ -39,12 +39,18 @@ class Landmarks:
     any size costs nothing, and the order of the questions changes no answer.
     """
 
-    def __init__(self, city: SimulatedCity, model: LandmarkModel, words: Vocabulary, seed: int) -> None:
-        self._spacing_m = model.spacing_m
-        self._jitter = model.jitter
-        self._kinds = words.landmarks
-        self._weights = {str(number): kind.weight for number, kind in enumerate(words.landmarks)}
-        self._seed = seed
+    def __init__(
+        self, city: SimulatedCity, kinds: Sequence[LandmarkKind], seed: int, *, spacing_m: float, jitter: float
+    ) -> None:
+        """Squares are ``spacing_m`` (over 0) wide; ``jitter`` (0 to 1) is how much of its square a landmark may use.
+
+        Lattices of other spacings are other landmarks.
+        """
+        self._spacing_m = spacing_m
+        self._jitter = jitter
+        self._kinds = kinds
+        self._weights = {str(number): kind.weight for number, kind in enumerate(kinds)}
+        self._seed = seed, _STREAM, round(spacing_m * 1000)
         _, south, _, north = city.pack.grid.bounds
         m_lon, m_lat = metres_per_degree((south + north) / 2)
         self._m_lon, self._m_lat = float(m_lon), float(m_lat)
@@ -53,9 +59,8 @@ class Landmarks:
     def nearest(self, lon: float, lat: float, count: int) -> list[Landmark]:
         """The ``count`` (1 to 3) landmarks nearest to a point, the nearest first; degrees, WGS-84.
 
-        Exact on the lattice's plane: the point's square and its two nearest neighbours hold three within 1.81 squares, and
-        whatever is nearer
-        than two squares lies in the 25 that are looked at.
+        Exact on the lattice's plane: the point's square and its two nearest neighbours hold three within 1.81 squares,
+        and whatever is nearer than two squares lies in the 25 that are looked at.
         """
         east_m, north_m = lon * self._m_lon, lat * self._m_lat
         column, row = math.floor(east_m / self._spacing_m), math.floor(north_m / self._spacing_m)
@@ -64,10 +69,10 @@ class Landmarks:
         return here[:count]
 
     def _drawn(self, column: int, row: int) -> Landmark:
-        chance = Chance(self._seed, _STREAM, column + _MIDDLE, row + _MIDDLE)
+        chance = Chance(*self._seed, column + _MIDDLE, row + _MIDDLE)
         east = column + 0.5 + self._jitter * chance.between(-0.5, 0.5)
         north = row + 0.5 + self._jitter * chance.between(-0.5, 0.5)
-        kind: LandmarkKind = self._kinds[int(chance.weighted(self._weights))]
+        kind = self._kinds[int(chance.weighted(self._weights))]
         forms = chance.pick(kind.names)
         if kind.first:
             first = chance.pick(kind.first)

@@ -58,7 +58,13 @@ class Texts:
 
     def __init__(self, city: SimulatedCity, model: ErrorModel, seed: int) -> None:
         self._words = vocabulary()
-        self._landmarks = Landmarks(city, model.landmarks, self._words, seed)
+        spots = model.landmarks
+        self._landmarks = Landmarks(
+            city, self._words.landmarks, seed, spacing_m=spots.spacing_m, jitter=spots.jitter
+        )  # fmt: skip
+        self._estates = Landmarks(
+            city, self._words.estates, seed, spacing_m=spots.estates_spacing_m, jitter=spots.jitter
+        )  # fmt: skip
         self._seed = seed
         self._most_details = model.events.details
         self._chance = Chance(seed, _TELLING)
@@ -67,7 +73,7 @@ class Texts:
         self._unreal = 0
 
     def details(self, category: Category, number: int) -> tuple[Detail, ...]:
-        """What can be seen of the event of that number, whoever looks."""
+        """What can be seen of the event of that number, whoever looks; what strikes everybody first."""
         chance = Chance(self._seed, _DETAILS, number)
         aspects = self._words.thing(category.code).aspects
         count = min(chance.whole(*self._most_details), len(aspects))
@@ -181,16 +187,19 @@ class Texts:
         said: list[str] = []
         for at in chance.rng.permutation(len(details)).tolist():
             detail = details[at]
-            if not chance.happens(model.detail):
-                told.traits.append("detail_left_out")
+            trait, share = ("detail_further", model.detail_further) if at else ("detail", model.detail)
+            if not chance.happens(share):
+                told.traits.append(f"{trait}_left_out")
                 continue
-            told.traits.append("detail")
+            told.traits.append(trait)
             choices = thing.aspects[detail.aspect]
             choice, small, large = detail.choice, detail.small, detail.large
             if chance.happens(model.mistaken):
                 choice = (choice + chance.whole(1, len(choices) - 1)) % len(choices)
                 told.traits.append("mistaken")
-            wording = chance.pick(choices[choice])
+            wording = choices[choice][0]
+            if not chance.happens(model.plain):
+                wording = chance.pick(choices[choice])
             if "{" in wording:
                 told.traits.append("counted")
                 if chance.happens(model.miscounted):
@@ -209,6 +218,16 @@ class Texts:
             return ""
         told.traits.append("landmark")
         seen_from = moved(lon, lat, *chance.offset(model.seen_from_m))
+        estate = ""
+        if chance.happens(model.estate):
+            told.traits.append("estate")
+            estate = self._named(told, model, self._estates.nearest(*seen_from, 1)[0], numerals)
+        return estate + self._nearby(told, model, seen_from, lon, lat, numerals)
+
+    def _nearby(
+        self, told: Told, model: TextModel, seen_from: tuple[float, float], lon: float, lat: float, numerals: bool
+    ) -> str:
+        chance = self._chance
         near, next_to = self._landmarks.nearest(*seen_from, 2)
         how = chance.between(0, 1)
         if how < model.between:

@@ -68,6 +68,7 @@ class Vocabulary(_Table, frozen=True, kw_only=True):
     between: Words
     read_out: Words
     landmarks: Annotated[tuple[LandmarkKind, ...], Meta(min_length=1)]
+    estates: Annotated[tuple[LandmarkKind, ...], Meta(min_length=1)]
     hotline: Manner
     patrol: Manner
     things: Annotated[tuple[Thing, ...], Meta(min_length=1)]
@@ -103,7 +104,7 @@ def problems(words: Vocabulary) -> Iterator[str]:
     for begin in begins:
         if begins.count(begin) > 1:
             yield f"things: codes: {begin!r} stands twice"
-    for kind in words.landmarks:
+    for kind in (*words.landmarks, *words.estates):
         for name in kind.names:
             if any(("{n}" in form) != (kind.numbers is not None) for form in name):
                 yield f"landmarks: {name[0]}: {{n}} must stand in all forms where there are numbers, and in no other"
