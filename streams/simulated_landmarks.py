@@ -33,7 +33,7 @@ class Landmark:
 
 
 class Landmarks:
-    """One landmark in each square of a lattice over the city, somewhere in the middle of it.
+    """One landmark in each square of a lattice over the city, somewhere in it.
 
     Nothing is stored but the last squares asked for: a landmark is a function of the seed and its square, so a city of
     any size costs nothing, and the order of the questions changes no answer.
