@@ -16,7 +16,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=40)]
 Words = Annotated[tuple[Word, ...], Meta(min_length=1)]
 PARTS = ("opening", "when", "place", "thing", "details", "again", "closing")
 """Of what a text is put together."""
-LONGEST_TEXT = 200
+LONGEST_TEXT = 256
 """No text has more characters, however the words fall together."""
 
 _SPOKEN_NUMBERS = 199

@@ -4,7 +4,8 @@ First what happens is drawn (`streams.simulated_events`: where, what, how long i
 city), then every source says of it what it would notice, with its own errors (`streams.simulated_sources`,
 `streams.simulated_sensors`; the figures are data, `streams.error_model`), then the messages are given ids, broken,
 batched by gateways and put in order of arrival (`streams.simulated_wire`).  One generator feeds all of it, in one fixed
-order, so the same seed gives the same bytes.
+order, and one of its own what people say in their own words (`streams.simulated_texts`), so the same seed gives the
+same bytes, and other words change nothing but words.
 
 The truth names every report once.  A *cluster* is a true event.  A false alarm is a cluster of its own, for it must not
 be joined to anything but what repeats it: a camera that takes one shadow for something again and again, an alarm that
