@@ -71,6 +71,7 @@ class EventModel(_Section, frozen=True, kw_only=True):
     lasting_max_s: Positive
     apart_radii: NotNegative
     apart_windows: NotNegative
+    details: Counts
     weights: dict[str, NotNegative]
 
 
@@ -88,6 +89,14 @@ class StormModel(_Section, frozen=True, kw_only=True):
     extent_m: Range
     crowd: NotNegative
     reading_every_s: Positive
+
+
+class LandmarkModel(_Section, frozen=True, kw_only=True):
+    """How thick the things are that people name a place by."""
+
+    spacing_m: Annotated[float, Meta(ge=5, le=10_000)]
+    estates_spacing_m: Annotated[float, Meta(ge=5, le=10_000)]
+    jitter: Share
 
 
 class PlatformModel(_Section, frozen=True, kw_only=True):
@@ -138,6 +147,57 @@ class SpokenModel(_Section, frozen=True, kw_only=True):
     unknown: Share
 
 
+class TextModel(_Section, frozen=True, kw_only=True):
+    """What whoever tells of an event says of it, and how he errs."""
+
+    terse: Share
+    own_word: Share
+    opening: Share
+    when: Share
+    closing: Share
+    landmark: Share
+    seen_from_m: NotNegative
+    estate: Share
+    between: Share
+    second: Share
+    beside: Share
+    side: Share
+    steps: Share
+    side_wrong: Share
+    other_name: Share
+    misheard: Share
+    detail: Share
+    detail_further: Share
+    plain: Share
+    mistaken: Share
+    miscounted: Share
+    in_numerals: Share
+
+
+class CallerTextModel(TextModel, frozen=True, kw_only=True):
+    """What callers say besides."""
+
+    address: Share
+    phone: Share
+    again_said: Share
+    read_out: Share
+    read_out_of: list[str]
+    read_out_within_m: NotNegative
+    misread: Share
+    noted: Share
+
+
+class WorkerTextModel(TextModel, frozen=True, kw_only=True):
+    """What grid workers leave out, and what they pick."""
+
+    silent: Share
+    asset: Share
+    asset_classes: list[str]
+    asset_within_m: NotNegative
+    neighbour: Share
+    neighbour_within_m: NotNegative
+
+
 class HotlineModel(PeopleModel, frozen=True, kw_only=True):
     """Callers and whoever writes their tickets."""
 
@@ -148,6 +208,7 @@ class HotlineModel(PeopleModel, frozen=True, kw_only=True):
     another_thing: Share
     no_event: Annotated[float, Meta(ge=0, lt=1)]
     spoken: SpokenModel
+    texts: CallerTextModel
 
 
 class PatrolModel(PeopleModel, frozen=True, kw_only=True):
@@ -155,6 +216,7 @@ class PatrolModel(PeopleModel, frozen=True, kw_only=True):
 
     hours: tuple[Annotated[int, Meta(ge=0, le=24)], Annotated[int, Meta(ge=0, le=24)]]
     found_after_s: NotNegative
+    texts: WorkerTextModel
 
 
 class MachineModel(SourceModel, frozen=True, kw_only=True):
@@ -262,6 +324,7 @@ class ErrorModel(_Section, frozen=True, kw_only=True):
 
     events: EventModel
     storm: StormModel
+    landmarks: LandmarkModel
     hotline: HotlineModel
     patrol: PatrolModel
     video: VideoModel
@@ -324,6 +387,11 @@ def _problems(model: ErrorModel) -> Iterator[str]:
                 yield f"{source}.platforms.{name}.crs = {platform.crs!r} must be one of {', '.join(CRS)}"
         if sum(platform.share for platform in part.platforms.values()) > 1:
             yield f"{source}.platforms: the shares must not add up to more than 1"
+    for source, texts in (("hotline", model.hotline.texts), ("patrol", model.patrol.texts)):
+        if texts.between + texts.second > 1:
+            yield f"{source}.texts: between and second must not add up to more than 1"
+        if texts.beside + texts.side + texts.steps > 1:
+            yield f"{source}.texts: beside, side and steps must not add up to more than 1"
     events = model.events
     if sum(events.hours) == 0:
         yield "events.hours must not all be 0; events.per_day = 0 gives a day without events"

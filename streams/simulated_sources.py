@@ -22,6 +22,7 @@ from streams.simulated_chance import Chance
 from streams.simulated_city import SimulatedCity, moved, within
 from streams.simulated_events import Event, Span
 from streams.simulated_messages import Report
+from streams.simulated_texts import Texts
 
 _TRIES = 50
 # No operator gives numbers of 154-00 to callers.
@@ -153,9 +154,10 @@ class Callers(_People):
     name = "hotline"
     model: HotlineModel
 
-    def __init__(self, city: SimulatedCity, model: ErrorModel, chance: Chance, span: Span) -> None:
+    def __init__(self, city: SimulatedCity, model: ErrorModel, chance: Chance, span: Span, texts: Texts) -> None:
         self.model = model.hotline
         super().__init__(city, chance, span)
+        self._texts = texts
         self._spoken = SpokenAddresses(city, model.hotline.spoken)
         self._known: list[str] = []
 
@@ -194,7 +196,7 @@ class Callers(_People):
         fields: dict[str, Any] = {
             "category": self.chance.pick(self._labels[category.code]),
             "caller": self._caller()[0],
-            "text": f"{category.name}。",
+            "text": self._texts.question(category),
         }
         self.say(time_ms, fields, errors=("no_event",)).asked_for = category.code
 
@@ -248,10 +250,14 @@ class Callers(_People):
             kinds.append(undeclared)
             if address and chance.happens(model.address_too):
                 fields["address"] = address
-        text = f"{category.name},请尽快处理。"
-        if chance.happens(0.15):
-            text += f"联系电话{caller}。"
-        fields["text"] = text
+        told = self._texts.ticket(
+            category, lon, lat, None if event is None else event.number, address=fields.get("address", ""),
+            phone=caller if chance.happens(model.texts.phone) else "", errors=errors,
+        )  # fmt: skip
+        fields["text"] = told.text
+        if told.asset_id is not None:
+            fields["asset_id"] = told.asset_id
+        kinds += told.errors
         self.say(
             time_ms, fields, event=event, cluster_id=cluster_id, said_at=said_at, errors=kinds, platform=self.platform()
         )
@@ -263,9 +269,10 @@ class Workers(_People):
     name = "patrol"
     model: PatrolModel
 
-    def __init__(self, city: SimulatedCity, model: ErrorModel, chance: Chance, span: Span) -> None:
+    def __init__(self, city: SimulatedCity, model: ErrorModel, chance: Chance, span: Span, texts: Texts) -> None:
         self.model = model.patrol
         super().__init__(city, chance, span)
+        self._texts = texts
 
     def report(self, event: Event) -> None:
         """Whoever walks past, files it."""
@@ -325,13 +332,19 @@ class Workers(_People):
     ) -> None:
         label, mislabelled = self.label(category)
         position, said_at, undeclared = self.coordinates(lon, lat, self.model.accuracy_m)
+        fields = {"worker_id": worker, "category": label, **position}
+        told = self._texts.finding(category, lon, lat, None if event is None else event.number, errors=errors)
+        if told.text:
+            fields["text"] = told.text
+        if told.asset_id is not None:
+            fields["asset_id"] = told.asset_id
         self.say(
             time_ms,
-            {"worker_id": worker, "category": label, **position},
+            fields,
             event=event,
             cluster_id=cluster_id,
             said_at=said_at,
-            errors=(*errors, mislabelled, undeclared),
+            errors=(*errors, mislabelled, undeclared, *told.errors),
             platform=self.platform(),
         )
 

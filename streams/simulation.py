@@ -4,7 +4,8 @@ First what happens is drawn (`streams.simulated_events`: where, what, how long i
 city), then every source says of it what it would notice, with its own errors (`streams.simulated_sources`,
 `streams.simulated_sensors`; the figures are data, `streams.error_model`), then the messages are given ids, broken,
 batched by gateways and put in order of arrival (`streams.simulated_wire`).  One generator feeds all of it, in one fixed
-order, so the same seed gives the same bytes.
+order, and one of its own what people say in their own words (`streams.simulated_texts`), so the same seed gives the
+same bytes, and other words change nothing but words.
 
 The truth names every report once.  A *cluster* is a true event.  A false alarm is a cluster of its own, for it must not
 be joined to anything but what repeats it: a camera that takes one shadow for something again and again, an alarm that
@@ -37,6 +38,7 @@ from streams.simulated_events import Event, Sites, Span, Storm, plan
 from streams.simulated_messages import Report
 from streams.simulated_sensors import Sensors
 from streams.simulated_sources import Callers, Cameras, Workers
+from streams.simulated_texts import Texts
 from streams.simulated_wire import GOOD_LINK_M, Batch, Sent, TruthRow, Wire
 
 __all__ = ["GOOD_LINK_M", "MAX_EVENTS", "TRUTH_COLUMNS", "Simulation", "TruthRow", "World", "simulate", "truth_csv"]
@@ -164,8 +166,9 @@ class World:
         self.chance = Chance(seed)
         self._model = model
         self._planned, self._storms = plan(self.city, model, self.chance, self.span, rate)
-        self.callers = Callers(self.city, model, self.chance, self.span)
-        self.workers = Workers(self.city, model, self.chance, self.span)
+        texts = Texts(self.city, model, seed)
+        self.callers = Callers(self.city, model, self.chance, self.span, texts)
+        self.workers = Workers(self.city, model, self.chance, self.span, texts)
         self.cameras = Cameras(self.city, model, self.chance, self.span)
         self.sensors = Sensors(self.city, model, self.chance, self.span, self._storms, rate)
         self._sources = (self.callers, self.workers, self.cameras, self.sensors)

@@ -292,6 +292,7 @@ def test_a_model_without_errors_gives_messages_without_errors(pack):
         "[video]\nlate=0\nmislabelled=0\nmislabelled_far=0\nfalse_alarms=0\nsent_again=0\nagain_most=0\ntwo_platforms=0\n"
         "[iot]\nlate=0\nfalse_alarms=0\nsent_again=0\nagain_most=0\nflaps=0\ntwo_platforms=0\n"
         "[iot.faults]\nshare=0\n"
+        "[hotline.texts]\nmisread=0\n[patrol.texts]\nneighbour=0\n"
     )
     got = simulate(pack, quiet_model, seed=1, start=START + timedelta(hours=9), hours=2)
     assert (+got.sent.errors, +got.sent.broken, got.sent.repeats, got.storms) == (Counter(), Counter(), 0, [])
