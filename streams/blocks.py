@@ -20,8 +20,9 @@ from streams.messages import SOURCES, source_of
 from streams.readings import RuleTerms
 from streams.reports import LocatedReports, Reading, Texts
 from streams.terms import CITY_ITSELF, CategoryTerms, CellCodes, PackTerms, Terms
+from streams.witnesses import UNKNOWN_ODDS
 
-FORMAT = 3
+FORMAT = 4
 MAX_BLOCK_ROWS = 5_000
 MAX_BLOCK_BYTES = 700_000
 """Below the 1 MiB at which brokers refuse a record by default, headers and all."""
@@ -32,7 +33,7 @@ _MAX_RAW_BYTES = 256 << 20
 
 _NUMBERS = (
     "source", "partition", "offset", "index", "mark_ms", "ingested_ms", "time_ms",
-    "lon_e7", "lat_e7", "accuracy_cm", "confidence", "key_hi", "key_lo",
+    "lon_e7", "lat_e7", "accuracy_cm", "confidence", "key_hi", "key_lo", "content",
 )  # fmt: skip
 _TEXTS = ("report_id", "platform", "device", "witness", "asset_id", "address", "text")
 
@@ -266,6 +267,8 @@ def _require_terms(read: _Encoded) -> None:
         numbers = (category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms)
         if not all(0 <= number < 1 << 50 for number in numbers):
             raise ValueError(f"category {category.code} with terms out of range")
+        if not all(UNKNOWN_ODDS <= odds < 1 << 20 for odds in (*category.odds, category.confirm_odds)):
+            raise ValueError(f"category {category.code} with odds out of range")
     if not -90 <= read.south_deg <= read.north_deg <= 90:
         raise ValueError("latitudes that are none")
 

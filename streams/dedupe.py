@@ -14,8 +14,12 @@ Of those equally near the smaller (``opened_at``, id).  An incident that has rec
 after that its successor stands for the place.  Distances are whole centimetres from the founding position, so ties are
 exact and the same on every machine.  Feedback moves an incident's status, in the order of the log.
 
-The state is four arrays: the incidents; open-addressing tables from (group, square of the plane) to incidents, from a
-report's key to where it went, and from an incident's key to the incident.
+A report counts a witness of its incident, unless that one was heard of it before, and raises the incident's odds by his
+(:mod:`.witnesses`).  Below its category's ``confirm_odds`` what a report founds, or reopens after it was rejected, is
+suspected.
+
+The state is five arrays: the incidents; open-addressing tables from (group, square of the plane) to incidents, from a
+report's key to where it went, from an incident's key to the incident, and of the witnesses of incidents.
 """
 
 from __future__ import annotations
@@ -40,14 +44,18 @@ from streams.dedupe_kernels import (
     SQUARE_COUNT,
     STATUS_COUNTS,
     TOLD_COUNT,
+    WITNESS,
+    WITNESS_COUNT,
     advance,
     decide,
     place_keys,
     place_squares,
+    place_witnesses,
 )
-from streams.feedback import CLOSED, COLUMNS, STATUSES, TRANSITION
+from streams.feedback import CLOSED, COLUMNS, STATUSES, SUSPECTED, TRANSITION
 from streams.reports import NO_POSITION, LocatedReports
 from streams.terms import Terms
+from streams.witnesses import UNKNOWN_ODDS, odds_of_column, witness_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ class DedupeRules:
         for number, category in enumerate(terms.categories):
             of_category[number] = (
                 category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms,
-                terms.groups[category.group], category.event,
+                terms.groups[category.group], category.odds, category.confirm_odds, category.event,
             )  # fmt: skip
         reach_cm = np.zeros(len(terms.groups), np.int64)
         np.maximum.at(reach_cm, of_category["group"], of_category["radius_cm"] + of_category["accuracy_cap_cm"])
@@ -103,6 +111,8 @@ class Decided:
         Row in :attr:`Dedupe.incidents`; -1 for none.
     how : int8
         How it and its incident came together: its `FOUNDED` to `RECURRENCE` (also when it was late).
+    judged_by : int32
+        The incident's category then, which an amendment may change; -1 where none was decided on.
     distance_cm2 : int64
         Square of the distance to the founding position; -1 where there was nothing to measure.
     gap_ms : int64
@@ -114,8 +124,8 @@ class Decided:
     runner_up : int32
         Row of the second best incident, or -1; ``runner_up_cm2`` and ``runner_up_allowed_cm`` as above.
     snapshots : INCIDENT array
-        Incidents as they stood when they must be told: at each opening, reopening, first report of a further source
-        and feedback, and last in the batch.  ``snapshot_at`` is ``2 * row + 1`` for the report that caused it,
+        Incidents as they stood when they must be told: at each opening, reopening, first report of a further source,
+        confirmation, amendment and feedback, and last in the batch.  ``snapshot_at`` is ``2 * row + 1`` for the report that caused it,
         ``2 * before`` for feedback; ``snapshot_incident`` the incident.
     feedback : `streams.feedback.COLUMNS` array
         The feedback with its results.
@@ -124,6 +134,7 @@ class Decided:
     outcome: npt.NDArray[np.int8]
     incident: npt.NDArray[np.int32]
     how: npt.NDArray[np.int8]
+    judged_by: npt.NDArray[np.int32]
     distance_cm2: npt.NDArray[np.int64]
     gap_ms: npt.NDArray[np.int64]
     allowed_cm: npt.NDArray[np.int64]
@@ -142,10 +153,10 @@ class Dedupe:
 
     ``incidents[:count]`` are all incidents ever founded here, in order of founding.  The tables double when half full;
     before they do, what can match no more is dropped from them, so they are bounded by the incidents that a report may
-    still join, reopen or recur, the ids within ``remember_s`` and the incidents.
+    still join, reopen or recur, the ids and witnesses within ``remember_s`` and the incidents.
 
     ``lateness_s``: how far behind the watermark a report may come without being late.  ``remember_s``: how long a
-    message's id is remembered, the `too_old` limit.  With ``one_clock`` all source partitions share one mark, as in the
+    message's id, and an incident's witness after it was heard last, is remembered, the `too_old` limit.  With ``one_clock`` all source partitions share one mark, as in the
     replay of a recording, which is one stream.
     """
 
@@ -164,6 +175,7 @@ class Dedupe:
         self._squares["incident"] = -1
         self._keys = np.zeros(4096, KEY)
         self._ids = np.zeros(4096, KEY)
+        self._witnesses = _witnesses_with(np.zeros(0, WITNESS), 0)
         self._partitions: dict[tuple[int, int], int] = {}
         # Newest ingestion time and drained flag of each source partition heard of, and the watermark.
         self._marks: dict[tuple[int, int], int] = {}
@@ -212,11 +224,12 @@ class Dedupe:
         lat_deg = np.where(reports.lat_e7 == NO_POSITION, 0, reports.lat_e7) * 1e-7
         scale = np.rint(np.array(metres_per_degree(lat_deg)) * 1e-5 * (1 << SCALE_BITS)).astype(np.int64)
         mark_rows, partitions = self._partition_rows(reports)
-        room = 2 * count + len(feedback)
+        room = 2 * count + len(feedback)  # each may be told at once, and its last state
         decided = Decided(
             np.zeros(count, np.int8),
             np.full(count, -1, np.int32),
             np.zeros(count, np.int8),
+            np.full(count, -1, np.int32),
             np.full(count, -1, np.int64),
             np.full(count, -1, np.int64),
             np.zeros(count, np.int64),
@@ -249,6 +262,9 @@ class Dedupe:
             reports.cell,
             reports.key_hi,
             reports.key_lo,
+            reports.content,
+            witness_keys(reports.source, reports.witness),
+            odds_of_column(reports.confidence),
             feedback,
             TRANSITION,
             pack,
@@ -268,9 +284,11 @@ class Dedupe:
             self._squares,
             self._keys,
             self._ids,
+            self._witnesses,
             decided.outcome,
             decided.incident,
             decided.how,
+            decided.judged_by,
             decided.distance_cm2,
             decided.gap_ms,
             decided.allowed_cm,
@@ -310,6 +328,14 @@ class Dedupe:
         keys = self._keys[self._keys["used"] == 1]
         assert len(keys) == self._used[KEY_COUNT], "keys used are counted"
         assert (keys["incident"] < self.count).all(), "keys lead to incidents that are there"
+        witnesses = self._witnesses[self._witnesses["incident"] >= 0]
+        assert len(witnesses) == self._used[WITNESS_COUNT], "witnesses used are counted"
+        assert len(np.unique(witnesses[["incident", "witness"]])) == len(witnesses), "a witness stands there once"
+        assert (incidents["witness_count"] >= 1).all(), "somebody saw it"
+        assert (incidents["witness_count"] <= incidents["report_count"]).all(), "a report has one witness at most"
+        rules = self.rules.of_category[incidents["category"]]
+        doubtful = (incidents["odds"] != UNKNOWN_ODDS) & (incidents["odds"] < rules["confirm_odds"])
+        assert doubtful[incidents["status"] == SUSPECTED].all(), "what is suspected is less sure than it must be"
         ids = self._ids[self._ids["used"] == 1]
         assert len(ids) == self._used[ID_COUNT] == self.count, "every incident has an id of its own"
 
@@ -344,6 +370,11 @@ class Dedupe:
             self._used[KEY_COUNT] = len(remembered)
         if 2 * (self._used[ID_COUNT] + count) > len(self._ids):
             self._ids = _keys_with(self._ids[self._ids["used"] == 1], count)
+        if 2 * (self._used[WITNESS_COUNT] + count) > len(self._witnesses):
+            horizon_ms = self._clock[0] - self._remember_ms
+            known = (self._witnesses["incident"] >= 0) & (self._witnesses["heard_ms"] >= horizon_ms)
+            self._used[WITNESS_COUNT] = known.sum()
+            self._witnesses = _witnesses_with(self._witnesses[known], count)
 
     def _place_again(self, count: int) -> None:
         """The table of squares anew, with room for ``count`` more, without what no report can come upon any more."""
@@ -388,6 +419,14 @@ def _keys_with(kept: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:
     keys = np.zeros(_power_of_two(4 * (len(kept) + count)), KEY)
     place_keys(keys, kept)
     return keys
+
+
+def _witnesses_with(kept: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:
+    """A table of the kept witnesses with room for ``count`` more."""
+    witnesses = np.zeros(_power_of_two(4 * (len(kept) + count)), WITNESS)
+    witnesses["incident"] = -1
+    place_witnesses(witnesses, kept)
+    return witnesses
 
 
 def _power_of_two(least: int) -> int:

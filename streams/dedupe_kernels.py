@@ -14,12 +14,16 @@ import numpy as np
 
 from streams import feedback as of_feedback
 from streams import reports as of_reports
+from streams import witnesses as of_witnesses
 from streams.messages import SOURCES, Outcome
 
-OUTCOMES = (Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcome.REOPENED, Outcome.NOT_AN_EVENT)
+OUTCOMES = (
+    Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcome.REOPENED, Outcome.NOT_AN_EVENT,
+    Outcome.AMENDED,
+)  # fmt: skip
 """The number of an outcome in columns is its place here."""
-OPENED, JOINED, REPEAT, LATE, REOPENED, NOT_AN_EVENT = range(6)
-REDELIVERED = 6
+OPENED, JOINED, REPEAT, LATE, REOPENED, NOT_AN_EVENT, AMENDED = range(7)
+REDELIVERED = 7
 """Not an outcome: the log delivered again what was applied; counted in a metric only."""
 
 FOUNDED, IN_WINDOW, BEFORE_ITS_END, AFTER_ITS_END, RECURRENCE = range(5)
@@ -28,14 +32,17 @@ ended but not before the report's event time; reopened one; founded one that has
 
 # What another module means by a number.  Numba compiles a number in and goes on answering from its cache when only the
 # other module has changed; so they stand here too, and must agree.
-_OPEN, _CLOSED = 0, 4
+_SUSPECTED, _OPEN, _CLOSED, _REJECTED = 0, 1, 5, 6
 _APPLIED, _REPEATED, _FEEDBACK_REDELIVERED, _UNKNOWN_INCIDENT, _ILLEGAL_TRANSITION = range(5)
 _NO_POSITION = np.int32(-(2**31))
-assert (_OPEN, _CLOSED) == (of_feedback.OPEN, of_feedback.CLOSED)
+_UNKNOWN_ODDS = -(2**31)
+assert (_SUSPECTED, _OPEN) == (of_feedback.SUSPECTED, of_feedback.OPEN)
+assert (_CLOSED, _REJECTED) == (of_feedback.CLOSED, of_feedback.REJECTED)
 assert (_APPLIED, _REPEATED) == (of_feedback.APPLIED, of_feedback.REPEATED)
 assert _FEEDBACK_REDELIVERED == of_feedback.REDELIVERED
 assert (_UNKNOWN_INCIDENT, _ILLEGAL_TRANSITION) == (of_feedback.UNKNOWN_INCIDENT, of_feedback.ILLEGAL_TRANSITION)
 assert _NO_POSITION == of_reports.NO_POSITION
+assert _UNKNOWN_ODDS == of_witnesses.UNKNOWN_ODDS
 
 NEVER = np.int64(-(2**62))
 RECURRENCE_MS = 366 * 86_400_000
@@ -51,12 +58,14 @@ INCIDENT = np.dtype(
         ("lon_e7", "i4"), ("lat_e7", "i4"), ("accuracy_cm", "i4"),
         ("category", "i4"), ("cell", "i4"), ("pack", "i4"),
         ("version", "i4"), ("report_count", "i4"), ("repeat_count", "i4"), ("by_source", "i4", (4,)),
+        ("witness_count", "i4"), ("odds", "i4"),
         ("changed_in", "i4"), ("recurrence_of", "i4"), ("status", "i1"), ("superseded", "?"), ("squared", "?"),
     ]
 )  # fmt: skip
 """One incident.
 
-``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``changed_in`` is
+``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``odds`` are those
+that it happened, by its witnesses: log-odds in thousandths.  ``changed_in`` is
 the number of the batch that changed it last, negative once that was told.  ``superseded``: it has recurred.
 ``squared``: it stands in the table of squares.
 """
@@ -64,25 +73,29 @@ the number of the batch that changed it last, negative once that was told.  ``su
 RULE = np.dtype(
     [
         ("radius_cm", "i8"), ("accuracy_cap_cm", "i8"), ("window_ms", "i8"), ("reopen_ms", "i8"),
-        ("group", "i4"), ("is_event", "?"),
+        ("group", "i4"), ("odds", "i4", (4,)), ("confirm_odds", "i4"), ("is_event", "?"),
     ]
 )  # fmt: skip
 
 KEY = np.dtype(
     [
         ("hi", "u8"), ("lo", "u8"), ("used", "i4"), ("incident", "i4"), ("ingested_ms", "i8"),
-        ("first_offset", "i8"), ("first_index", "i4"), ("first_partition", "i4"),
+        ("first_offset", "i8"), ("first_index", "i4"), ("first_partition", "i4"), ("content", "u4"), ("founded", "i4"),
     ]
 )  # fmt: skip
-"""A report's key, where it came from first and when last; or a further origin of one, under a key made of both."""
+"""A report's key, where it came from first and when last, what it said last and whether it founded its incident; or a
+further origin of one, under a key made of both."""
+
+WITNESS = np.dtype([("witness", "u8"), ("heard_ms", "i8"), ("incident", "i4"), ("odds", "i4")])
+"""A witness of an incident, when it was heard last, and the best odds it gave; incident -1 where the place is free."""
 
 SQUARE = np.dtype([("tag", "u4"), ("incident", "i4"), ("lon_e7", "i4"), ("lat_e7", "i4")])
 """An incident in its square: the tag is half the square's hash, the incident -1 where the place is free."""
 
 assert len(SOURCES) == 4, "by_source has a place for each source"
 
-INCIDENT_COUNT, SQUARE_COUNT, KEY_COUNT, ID_COUNT, TOLD_COUNT, STATUS_COUNTS = range(6)
-"""Where ``used`` counts the incidents, squares, keys and ids; the snapshots of one batch; and, from there on, the
+INCIDENT_COUNT, SQUARE_COUNT, KEY_COUNT, ID_COUNT, TOLD_COUNT, WITNESS_COUNT, STATUS_COUNTS = range(7)
+"""Where ``used`` counts the incidents, squares, keys, ids and witnesses; the snapshots of one batch; and, from there on, the
 incidents at each of `streams.feedback.STATUSES`."""
 
 F = TypeVar("F")
@@ -227,16 +240,132 @@ def _apply_feedback(
     incidents[number].ended_ms = one.time_ms if status >= _CLOSED else NEVER
     incidents[number].version += 1
     incidents[number].updated_ms = one.ingested_ms
-    if not incidents[number].squared and incidents[number].lon_e7 != _NO_POSITION:
-        # Dropped long ago, and what is said of it now may make it match once more.
-        group = one.group
-        _place_square(
-            squares, group, 2 * reach_lon[group], 2 * reach_lat[group],
-            np.int64(incidents[number].lon_e7), np.int64(incidents[number].lat_e7), number,
-        )  # fmt: skip
-        incidents[number].squared = True
-        used[SQUARE_COUNT] += 1
+    # Dropped long ago, and what is said of it now may make it match once more.
+    _square_again(number, np.int64(one.group), reach_lon, reach_lat, used, incidents, squares)
     _tell(number, at, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
+
+
+@_jit
+def _square_again(
+    number: Any, group: Any, reach_lon: Any, reach_lat: Any, used: Any, incidents: Any, squares: Any
+) -> None:
+    """Put an incident with a position into its square, unless it stands there."""
+    if incidents[number].squared or incidents[number].lon_e7 == _NO_POSITION:
+        return
+    _place_square(
+        squares, group, 2 * reach_lon[group], 2 * reach_lat[group],
+        np.int64(incidents[number].lon_e7), np.int64(incidents[number].lat_e7), number,
+    )  # fmt: skip
+    incidents[number].squared = True
+    used[SQUARE_COUNT] += 1
+
+
+@_jit
+def _is_doubtful(incident: Any, rules: Any) -> Any:
+    """Whether what its witnesses say is too little for its category."""
+    return incident.odds != _UNKNOWN_ODDS and incident.odds < rules[incident.category].confirm_odds
+
+
+@_jit
+def _move(number: Any, status: Any, used: Any, incidents: Any) -> None:
+    used[STATUS_COUNTS + incidents[number].status] -= 1
+    used[STATUS_COUNTS + status] += 1
+    incidents[number].status = status
+
+
+@_jit
+def _confirm(number: Any, rules: Any, used: Any, incidents: Any) -> Any:
+    """Whether an incident that was suspected is so no longer."""
+    if incidents[number].status != _SUSPECTED or _is_doubtful(incidents[number], rules):
+        return False
+    _move(number, _OPEN, used, incidents)
+    return True
+
+
+@_jit
+def _together(odds: Any, further: Any) -> Any:
+    """Odds add up; of those below even, which say that it is likelier not so, the best stand for all."""
+    if odds < 0 or further < 0:
+        return max(odds, further)
+    return odds + further
+
+
+@_jit
+def _find_witness(witnesses: Any, incident: Any, witness: Any) -> Any:
+    """Where a witness of an incident stands, or the free place where it would."""
+    mask = len(witnesses) - 1
+    at = np.int64(_mixed(witness ^ _mixed(np.uint64(incident + 1))) & np.uint64(mask))
+    while witnesses[at].incident >= 0 and (witnesses[at].incident != incident or witnesses[at].witness != witness):
+        at = (at + 1) & mask
+    return at
+
+
+@_jit
+def place_witnesses(witnesses: Any, remembered: Any) -> None:
+    """All the remembered witnesses into an empty table with room for them."""
+    for i in range(len(remembered)):
+        at = _find_witness(witnesses, np.int64(remembered[i].incident), remembered[i].witness)
+        witnesses[at] = remembered[i]
+
+
+@_jit
+def _hear_witness(
+    number: Any, witness: Any, odds: Any, ingested: Any, horizon: Any, used: Any, incidents: Any, witnesses: Any
+) -> None:
+    """Count whoever reports, unless known, and how far he is believed; one who says more is believed for the most."""
+    if witness != 0:
+        at = _find_witness(witnesses, number, witness)
+        if witnesses[at].incident >= 0 and witnesses[at].heard_ms >= horizon:
+            witnesses[at].heard_ms = max(witnesses[at].heard_ms, ingested)
+            before = np.int64(witnesses[at].odds)
+            if odds > before:
+                witnesses[at].odds = odds
+                incidents[number].odds = (
+                    incidents[number].odds + odds - before
+                    if before >= 0
+                    else _together(np.int64(incidents[number].odds), odds)
+                )
+            return
+        if witnesses[at].incident < 0:
+            used[WITNESS_COUNT] += 1
+        witnesses[at].witness = witness
+        witnesses[at].incident = number
+        witnesses[at].heard_ms = ingested
+        witnesses[at].odds = odds
+    incidents[number].witness_count += 1
+    incidents[number].odds = _together(np.int64(incidents[number].odds), odds)
+
+
+@_jit
+def _odds_of_report(rule: Any, source: Any, own: Any) -> Any:
+    """A message may make itself less believed than its source is, never more."""
+    given = np.int64(rule.odds[source])
+    if given == _UNKNOWN_ODDS or own == _UNKNOWN_ODDS:
+        return max(given, np.int64(own))
+    return min(given, np.int64(own))
+
+
+@_jit
+def _amend(
+    number: Any, founded: Any, kind: Any, lon: Any, lat: Any, accuracy: Any, cell: Any, pack: Any, ingested: Any,
+    rules: Any, reach_lon: Any, reach_lat: Any, used: Any, incidents: Any, squares: Any,
+) -> None:  # fmt: skip
+    """A report says something else than it did; the one that founded its incident says what that is."""
+    incidents[number].version += 1
+    incidents[number].updated_ms = ingested
+    if not founded:
+        return
+    if rules[kind].is_event:
+        incidents[number].category = kind
+        incidents[number].pack = pack
+    if incidents[number].lon_e7 == _NO_POSITION and lon != _NO_POSITION:
+        incidents[number].lon_e7 = lon
+        incidents[number].lat_e7 = lat
+        incidents[number].accuracy_cm = accuracy
+        incidents[number].cell = cell
+    # Another category has another window, so one that was dropped may match once more.
+    _square_again(number, np.int64(rules[kind].group), reach_lon, reach_lat, used, incidents, squares)
+    _confirm(number, rules, used, incidents)
 
 
 @_jit
@@ -251,6 +380,8 @@ def _write_key(
     keys[at].first_partition = partition
     keys[at].first_offset = offset
     keys[at].first_index = index
+    keys[at].content = 0
+    keys[at].founded = 0
 
 
 @_jit
@@ -291,6 +422,9 @@ def decide(
     cell: Any,
     key_hi: Any,
     key_lo: Any,
+    content: Any,
+    witness: Any,
+    own_odds: Any,
     feedback: Any,
     transition: Any,
     pack: Any,
@@ -310,9 +444,11 @@ def decide(
     squares: Any,
     keys: Any,
     ids: Any,
+    witnesses: Any,
     outcome: Any,
     assigned: Any,
     how: Any,
+    judged_by: Any,
     distance_cm2: Any,
     gap_ms: Any,
     allowed_cm: Any,
@@ -376,14 +512,31 @@ def decide(
             )
             # From its last coming on, so that whoever remembers a further origin remembers the report.
             keys[at].ingested_ms = max(keys[at].ingested_ms, ingested[i])
-            outcome[i] = REPEAT
+            amends = content[i] != 0 and keys[at].content != 0 and content[i] != keys[at].content
+            if content[i] != 0:
+                keys[at].content = content[i]
             if keys[at].incident >= 0:
-                incidents[keys[at].incident].repeat_count += 1
-                incidents[keys[at].incident].changed_in = batch
-            continue
-        if not known:
-            used[KEY_COUNT] += 1
-        _write_key(keys, at, hi, key_lo[i], -1, ingested[i], partition[i], offset[i], index[i])
+                if amends:
+                    _amend(
+                        np.int64(keys[at].incident), keys[at].founded == 1, kind, lon[i], lat[i], accuracy[i], cell[i],
+                        pack, ingested[i], rules, reach_lon, reach_lat, used, incidents, squares,
+                    )  # fmt: skip
+                    _tell(
+                        np.int64(keys[at].incident), 2 * i + 1, batch, used, incidents, snapshots, snapshot_at,
+                        snapshot_incident,
+                    )  # fmt: skip
+                else:
+                    incidents[keys[at].incident].repeat_count += 1
+                    incidents[keys[at].incident].changed_in = batch
+            # What was about no event and is about one now is decided as if it had said so at first.
+            if keys[at].incident >= 0 or not amends or not rules[kind].is_event:
+                outcome[i] = AMENDED if amends else REPEAT
+                continue
+        else:
+            if not known:
+                used[KEY_COUNT] += 1
+            _write_key(keys, at, hi, key_lo[i], -1, ingested[i], partition[i], offset[i], index[i])
+            keys[at].content = content[i]
 
         if not rules[kind].is_event:
             outcome[i] = NOT_AN_EVENT
@@ -440,6 +593,7 @@ def decide(
                         slot = (slot + 1) & mask
 
         is_told = False
+        may_doubt = False
         if best >= 0 and best_how < RECURRENCE:
             how[i] = best_how
             distance_cm2[i] = best_cm2
@@ -448,9 +602,9 @@ def decide(
             if best_how == AFTER_ITS_END:
                 outcome[i] = REOPENED
                 is_told = True
-                used[STATUS_COUNTS + incidents[best].status] -= 1
-                used[STATUS_COUNTS + _OPEN] += 1
-                incidents[best].status = _OPEN
+                # What was rejected because one camera errs is not believed because it errs again.
+                may_doubt = incidents[best].status == _REJECTED
+                _move(best, _OPEN, used, incidents)
                 incidents[best].ended_ms = NEVER
         else:
             outcome[i] = OPENED
@@ -466,6 +620,10 @@ def decide(
                 id_at = _find_key(ids, hi, lo)
             _write_key(ids, id_at, hi, lo, best, np.int64(0), 0, np.int64(0), 0)
             used[ID_COUNT] += 1
+            may_doubt = True
+            keys[at].founded = 1
+            incidents[best].status = _OPEN
+            incidents[best].odds = _UNKNOWN_ODDS
             incidents[best].key_hi = key_hi[i]
             incidents[best].key_lo = lo
             incidents[best].opened_ms = time[i]
@@ -493,6 +651,7 @@ def decide(
             outcome[i] = LATE
         keys[at].incident = best
         assigned[i] = best
+        judged_by[i] = incidents[best].category
         is_told |= incidents[best].by_source[source[i]] == 0  # an opening, or a further source
         incidents[best].by_source[source[i]] += 1
         incidents[best].report_count += 1
@@ -501,6 +660,13 @@ def decide(
         incidents[best].first_ms = min(incidents[best].first_ms, time[i])
         incidents[best].last_ms = max(incidents[best].last_ms, time[i])
         incidents[best].updated_ms = ingested[i]
+        _hear_witness(
+            best, witness[i], _odds_of_report(rules[kind], source[i], own_odds[i]), ingested[i], now - remember_ms,
+            used, incidents, witnesses,
+        )  # fmt: skip
+        if may_doubt and _is_doubtful(incidents[best], rules):
+            _move(best, _SUSPECTED, used, incidents)
+        is_told |= _confirm(best, rules, used, incidents)
         if is_told:
             _tell(best, 2 * i + 1, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
 

@@ -36,6 +36,7 @@ _DTYPES: dict[str, Any] = {
     "cell": np.int32,
     "key_hi": np.uint64,
     "key_lo": np.uint64,
+    "content": np.uint32,
     "report_id": np.object_,
     "platform": np.object_,
     "device": np.object_,
@@ -82,9 +83,11 @@ class LocatedReports:
         its metric's first rule.
     key_hi, key_lo : uint64
         128-bit hash of (source, platform, report id).
+    content : uint32
+        Hash of what the message says (label, position, asset, address, text); 0 where it must not be compared.
     report_id, platform, device, witness, asset_id, address, text : object (str)
         Empty where there is none.  ``device`` is the sensor or camera; ``witness`` the independent reporter, a caller
-        as a keyed hash; address and text are masked.
+        as a keyed hash, `streams.witnesses.SOURCE_ITSELF` for a source that has none; address and text are masked.
     reading : object (:class:`Reading`)
         What a sensor read, for rules to judge; None for whatever is a report already.
     """
@@ -105,6 +108,7 @@ class LocatedReports:
     cell: Small
     key_hi: Keys
     key_lo: Keys
+    content: npt.NDArray[np.uint32]
     report_id: Texts
     platform: Texts
     device: Texts
@@ -121,13 +125,14 @@ class LocatedReports:
     def from_columns(cls, **columns: Any) -> LocatedReports:
         """Columns of any sequence type, converted to their dtypes.
 
-        Without a topic a report comes through its source's own; platform, device, reading and confidence may be left
-        out.
+        Without a topic a report comes through its source's own; platform, device, reading, confidence and content may
+        be left out.
         """
         rows = len(columns["time_ms"])
         columns = {
             "topic": columns["source"],
             "confidence": np.full(rows, np.nan),
+            "content": np.zeros(rows, np.uint32),
             "platform": np.full(rows, "", np.object_),
             "device": np.full(rows, "", np.object_),
             "reading": np.full(rows, None, np.object_),

@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from city_scenario import make_pack
+from city_scenario import DOUBTING_CATALOGUE_TOML, DOUBTING_CITY_TOML, make_pack
 from dedupe_definition import FIXED_POINT, STEPS, Answer, Definition, Open, Row, Said, Tick, mixed, scales
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from streams.feedback import ACTIONS, STATUSES, Feedback, columns_of
 from streams.pack import CityPack
 from streams.reports import NO_POSITION, LocatedReports
 from streams.terms import PackTerms
+from streams.witnesses import UNKNOWN_ODDS
 
 LATENESS_S = 600
 REMEMBER_S = 7200
@@ -31,6 +32,7 @@ PACKS = {
     "the equator": (make_pack(), (0, 0)),
     "far north": (make_pack(middle=(25.0, 71.0)), (250_000_000, 710_000_000)),
     "south-west": (make_pack(middle=(-70.0, -33.5)), (-700_000_000, -335_000_000)),
+    "a city that doubts": (make_pack(city=DOUBTING_CITY_TOML, catalogue=DOUBTING_CATALOGUE_TOML), (0, 0)),
 }
 KINDS = {category.code: number for number, category in enumerate(PACKS["the equator"][0].categories)}
 MANHOLE = KINDS["manhole"]
@@ -75,8 +77,10 @@ def columns(rows: Sequence[Row]) -> LocatedReports:
         cell=[0] * len(rows),
         key_hi=[row.key[0] for row in rows],
         key_lo=[row.key[1] for row in rows],
+        content=[row.content for row in rows],
+        confidence=[np.nan if row.confidence is None else row.confidence for row in rows],
         report_id=texts,
-        witness=texts,
+        witness=[row.witness for row in rows],
         asset_id=texts,
         address=texts,
         text=texts,
@@ -93,7 +97,7 @@ def answers_of(decided: Decided) -> list[Answer]:
 
 
 def assert_same_match(decided: Decided, row: int, answer: Answer) -> None:
-    if answer.outcome in ("redelivered", "repeat", "not_an_event"):
+    if answer.outcome in ("redelivered", "repeat", "amended", "not_an_event"):
         return
     assert decided.behind_ms[row] == answer.behind_ms
     assert (decided.how[row] in (1, 2, 3)) == (answer.best is not None)
@@ -129,6 +133,8 @@ def incident_of(row: np.void) -> Open:
         None if row["ended_ms"] == NEVER else int(row["ended_ms"]),
         None if row["recurrence_of"] < 0 else int(row["recurrence_of"]),
         bool(row["superseded"]),
+        int(row["witness_count"]),
+        None if row["odds"] == UNKNOWN_ODDS else int(row["odds"]),
     )
 
 
@@ -163,7 +169,7 @@ def compare_batch(dedupe: Dedupe, oracle: Definition, batch: Sequence[Row | Said
     answers: list[Answer] = []
     heard: list[tuple[str, int | None]] = []
     # What must be told of each incident, in order: when, how it stood, and whether it must be told even if it is not
-    # the last: an opening, a reopening, a further source, feedback.
+    # the last: an opening, a reopening, a further source, a confirmation, an amendment, feedback.
     history: defaultdict[int, list[tuple[int, Open, bool]]] = defaultdict(list)
     for step in batch:
         if isinstance(step, Said):
@@ -178,10 +184,10 @@ def compare_batch(dedupe: Dedupe, oracle: Definition, batch: Sequence[Row | Said
         answers.append(answer)
         if answer.incident is None or answer.outcome == "redelivered":
             continue
-        is_due = answer.outcome != "repeat" and (
-            (answer.incident, step.source) not in known or (answer.best is not None and answer.best.rank == 1)
-        )
-        if answer.outcome != "repeat":
+        is_due = answer.outcome == "amended" or answer.is_confirmed
+        if answer.outcome not in ("repeat", "amended"):
+            is_reopened = answer.best is not None and answer.best.rank == 1
+            is_due |= (answer.incident, step.source) not in known or is_reopened
             known.add((answer.incident, step.source))
         history[answer.incident].append((2 * len(rows) - 1, oracle.incidents[answer.incident], is_due))
     decided = dedupe.apply(columns(rows), feedback=columns_of(feedback_of(said), groups))
@@ -263,7 +269,7 @@ def histories(draw: st.DrawFn, place: str) -> list[Row | Said | Tick]:
     clock = 0
     for number in range(draw(st.integers(1, 14))):
         clock += draw(st.sampled_from([0, 0, 0, *moments]))
-        source, partition = draw(st.sampled_from([(0, 0), (2, 0), (2, 1), (3, 0)]))
+        source, partition = draw(st.sampled_from([(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)]))
         if draw(st.integers(0, 9)) == 0:
             steps.append(Tick(source, partition, T0 + clock, draw(st.booleans())))
             continue
@@ -298,6 +304,9 @@ def histories(draw: st.DrawFn, place: str) -> list[Row | Said | Tick]:
                     st.sampled_from([MANHOLE, MANHOLE, KINDS["cover-noise"], KINDS["question"], KINDS["street-light"]])
                 ),
                 draw(st.sampled_from(keys)),
+                draw(st.sampled_from([0, 1, 1, 2])),
+                draw(st.sampled_from(["", "a", "a", "b"])),
+                draw(st.sampled_from([None, None, 0.0, 0.3, 0.5, 0.62, 0.8, 1.0])),
             )
         )
     return steps
