@@ -137,7 +137,8 @@ def _tell(
     figures = {
         "elements": elements,
         "reports": len(assignments),
-        "incidents": len(centre.incidents),
+        "incidents": len(centre.incidents.keys() | centre.suspected.keys()),
+        "suspected": len(centre.suspected.keys() - centre.incidents.keys()),
         "collapsed": scores.collapsed,
         "wrongly_merged": scores.wrongly_merged,
         "true_events_reported": day.events_reported,

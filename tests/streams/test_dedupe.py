@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from city_scenario import DOUBTING_CATALOGUE_TOML, DOUBTING_CITY_TOML, make_pack
+from city_scenario import CATALOGUE_TOML, DOUBTING_CATALOGUE_TOML, DOUBTING_CITY_TOML, make_pack
 from dedupe_definition import FIXED_POINT, STEPS, Answer, Definition, Open, Row, Said, Tick, mixed, scales
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ from streams.feedback import ACTIONS, STATUSES, Feedback, columns_of
 from streams.pack import CityPack
 from streams.reports import NO_POSITION, LocatedReports
 from streams.terms import PackTerms
-from streams.witnesses import UNKNOWN_ODDS
+from streams.witnesses import UNKNOWN_ODDS, confidence_of
 
 LATENESS_S = 600
 REMEMBER_S = 7200
@@ -451,6 +451,164 @@ def test_a_table_rebuilt_while_an_incident_is_held_keeps_it():
     last = row(3900, key=2, time_ms=T0 + 3_600_000)
     dedupe = run_both(PACKS["the equator"][0], [row(0), *questions, last], [1, 1, 5000])
     assert (dedupe.count, dedupe.incidents["report_count"][0]) == (1, 2)
+
+
+# ------------------------------------------------------------------------------------------------ who says it, and what
+
+DOUBTS = PACKS["a city that doubts"][0]
+IOT, VIDEO, HOTLINE, PATROL = range(4)
+
+
+def seen(time_s: float, key: int, source: int = VIDEO, witness: str = "", **changes) -> Row:
+    return row(time_s, key=key, source=source, witness=witness, **changes)
+
+
+def said(time_s: float, number: int, action: str, key: int = 1) -> Said:
+    at_ms = T0 + round(time_s * 1000)
+    return Said(number, action, "covers", (key, 0), at_ms, at_ms, number)
+
+
+@pytest.mark.parametrize(
+    ("history", "status", "witnesses", "confidence"),
+    [
+        pytest.param([seen(0, 1, VIDEO, "a")], "suspected", 1, 0.8, id="one camera"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, VIDEO, "a")], "suspected", 1, 0.8, id="a stuck camera"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, VIDEO, "b")], "open", 2, 0.941, id="two cameras"),
+        pytest.param([seen(0, 1, VIDEO), seen(9, 2, VIDEO)], "open", 2, 0.941, id="two cameras without a name"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, IOT, "a")], "open", 2, 0.973, id="a sensor of that name"),
+        pytest.param([seen(0, 1, PATROL, "a")], "open", 1, 0.95, id="a grid worker"),
+        pytest.param([seen(0, 1, HOTLINE, "a")], "open", 1, None, id="a source that nobody knows"),
+        pytest.param([seen(0, 1, HOTLINE, "a"), seen(9, 2, VIDEO)], "open", 2, 0.8, id="and a camera: it was told"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, HOTLINE)], "suspected", 2, 0.8, id="a call nobody can weigh"),
+        pytest.param([seen(0, 1, VIDEO, confidence=0.95)], "suspected", 1, 0.8, id="no camera vouches for itself"),
+        pytest.param([seen(0, 1, VIDEO, confidence=0.62)], "suspected", 1, 0.62, id="but it may doubt"),
+        pytest.param([seen(0, 1, VIDEO, confidence=0.3), seen(9, 2, VIDEO, confidence=0.4)], "suspected", 2, 0.4,
+                     id="two that doubt are as good as the better"),
+        pytest.param([seen(0, 1, VIDEO, confidence=0.3), seen(9, 2, PATROL)], "open", 2, 0.95, id="doubt takes nothing"),
+        pytest.param([seen(0, 1, VIDEO, "a", confidence=0.62), seen(9, 2, VIDEO, "a")], "suspected", 1, 0.8,
+                     id="one witness is believed for the most he said"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, VIDEO, "a", confidence=0.62)], "suspected", 1, 0.8,
+                     id="and takes nothing back"),
+        pytest.param([seen(0, 1, VIDEO, "a", confidence=0.3), seen(9, 2, VIDEO, "b"), seen(10, 3, VIDEO, "a")], "open", 2,
+                     0.941, id="one that doubted and is surer now"),
+        pytest.param([seen(0, 1, VIDEO, category=KINDS["cover-noise"])], "suspected", 1, 0.4, id="the category's own"),
+        pytest.param([seen(0, 1, HOTLINE, category=KINDS["cover-noise"])], "suspected", 1, 0.65, id="for a call too"),
+        pytest.param([seen(0, 1, VIDEO), said(9, 1, "accept")], "accepted", 1, 0.8, id="somebody looked"),
+        pytest.param([seen(0, 1, VIDEO), said(9, 1, "accept"), seen(10, 2, VIDEO)], "accepted", 2, 0.941, id="no step back"),
+        pytest.param([seen(0, 1, VIDEO, "a"), said(9, 1, "reject"), seen(10, 2, VIDEO, "a")], "suspected", 1, 0.8,
+                     id="rejected, and the camera errs again"),
+        pytest.param([seen(0, 1, VIDEO, "a"), said(9, 1, "reject"), seen(10, 2, VIDEO, "b")], "open", 2, 0.941,
+                     id="rejected, and another camera"),
+        pytest.param([seen(0, 1, VIDEO, "a"), said(9, 1, "close"), seen(10, 2, VIDEO, "a")], "open", 1, 0.8,
+                     id="closed, and back"),
+        pytest.param([seen(0, 1, VIDEO, "a"), said(9, 1, "reject"), said(10, 2, "reopen")], "open", 1, 0.8,
+                     id="rejected by mistake"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(3600, 2, VIDEO, "b"), seen(7200, 3, VIDEO, "a")], "open", 2, 0.941,
+                     id="just remembered"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(3600, 2, VIDEO, "b"), seen(7200, 3, VIDEO, "b"),
+                      seen(7200.001, 4, VIDEO, "a")], "open", 3, 0.985, id="forgotten, and counted anew"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(3600, 2, VIDEO, "a"), seen(7200, 3, VIDEO, "a"),
+                      seen(10_800, 4, VIDEO, "a")], "suspected", 1, 0.8, id="remembered from when he was heard last"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("sizes", [[1] * 5, []], ids=["one by one", "at once"])
+def test_how_sure_it_is_and_whether_anybody_is_told(history, status, witnesses, confidence, sizes):
+    dedupe = run_both(DOUBTS, history, sizes)
+    assert dedupe.count == 1
+    one = dedupe.incidents[0]
+    assert STATUSES[one["status"]] == status
+    assert (one["witness_count"], confidence_of(int(one["odds"]))) == (witnesses, confidence)
+
+
+NOISE, QUESTION, LIGHT = KINDS["cover-noise"], KINDS["question"], KINDS["street-light"]
+
+
+@pytest.mark.parametrize(
+    ("history", "outcomes", "category", "version"),
+    [
+        pytest.param([seen(0, 1, content=7), seen(9, 1, content=7, offset=2)], "opened repeat", MANHOLE, 1, id="the same"),
+        pytest.param([seen(0, 1, content=7), seen(9, 1, content=8, offset=2, category=NOISE)], "opened amended", NOISE, 2,
+                     id="another category of the group"),
+        pytest.param([seen(0, 1, content=7), seen(9, 1, content=8, offset=2), seen(10, 1, content=8, offset=3)],
+                     "opened amended repeat", MANHOLE, 2, id="amended, and sent again"),
+        pytest.param([seen(0, 1, content=7), seen(9, 1, content=8, offset=2), seen(10, 1, content=7, offset=3)],
+                     "opened amended amended", MANHOLE, 3, id="and back"),
+        pytest.param([seen(0, 1, content=7), seen(9, 1, content=8, offset=2), seen(9, 1, content=8, offset=2)],
+                     "opened amended redelivered", MANHOLE, 2, id="and delivered again"),
+        pytest.param([seen(0, 1, content=7), seen(9, 1, content=8, offset=2), seen(0, 1, content=7)],
+                     "opened amended redelivered", MANHOLE, 2, id="and the first delivered again"),
+        pytest.param([seen(0, 1, content=7), seen(9, 1, content=0, offset=2)], "opened repeat", MANHOLE, 1,
+                     id="a copy in other words"),
+        pytest.param([seen(0, 1), seen(8, 2, content=7), seen(9, 2, content=8, offset=3, category=NOISE)],
+                     "opened joined amended", MANHOLE, 3, id="of a report that joined"),
+        pytest.param([seen(0, 1, content=7), seen(9, 1, content=8, offset=2, category=QUESTION)], "opened amended",
+                     MANHOLE, 2, id="into no event"),
+        pytest.param([seen(0, 1, content=7, category=QUESTION), seen(9, 1, content=8, offset=2)], "not_an_event opened",
+                     MANHOLE, 1, id="into an event"),
+        pytest.param([seen(0, 1, content=7, category=QUESTION), seen(9, 1, content=8, offset=2), seen(9, 1, content=7, offset=1),
+                      seen(9, 1, content=8, offset=2)], "not_an_event opened redelivered redelivered", MANHOLE, 1,
+                     id="into an event, and delivered again"),
+        pytest.param([seen(0, 1, content=7, category=QUESTION), seen(9, 1, content=8, offset=2, category=QUESTION)],
+                     "not_an_event amended", None, None, id="another question"),
+        pytest.param([seen(0, 1, content=7), said(5, 1, "close"), seen(9, 1, content=8, offset=2, category=NOISE)],
+                     "opened amended", NOISE, 3, id="after the end: it reopens nothing"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("sizes", [[1] * 5, []], ids=["one by one", "at once"])
+def test_what_becomes_of_an_id_that_says_something_else(history, outcomes, category, version, sizes):
+    dedupe = run_both(DOUBTS, history, sizes)
+    again = dedupe_of(DOUBTS)
+    rows = [one for one in history if isinstance(one, Row)]
+    if len(rows) == len(history):
+        assert [one.outcome for one in answers_of(again.apply(columns(rows)))] == outcomes.split()
+    if category is not None:
+        assert dedupe.count == 1
+        assert (dedupe.incidents["category"][0], dedupe.incidents["version"][0]) == (category, version)
+
+
+def test_an_amendment_may_make_what_is_suspected_believed():
+    """A camera that is believed too little about a noise is believed about a manhole, for the city asks less there."""
+    catalogue = DOUBTING_CATALOGUE_TOML.replace("confirm_below = 0.85", "confirm_below = 0.75")
+    history = [seen(0, 1, content=7, category=NOISE), seen(1, 2, VIDEO), seen(9, 1, content=8, offset=3)]
+    dedupe = run_both(make_pack(city=DOUBTING_CITY_TOML, catalogue=catalogue), history)
+    assert STATUSES[dedupe.incidents["status"][0]] == "open"
+
+
+def test_a_ticket_without_a_place_is_placed_by_its_amendment_and_found_there():
+    history = [
+        row(0, content=7, where=None),
+        row(1, content=8, offset=2, accuracy_cm=900),
+        row(2, key=2, where=(100, 0)),
+        row(3, content=9, offset=4, where=(50_000, 0)),  # the place that it has stays
+        row(4, key=3, where=(0, 100)),
+    ]
+    dedupe = run_both(PACKS["the equator"][0], history, [1, 1, 3])
+    assert (dedupe.count, dedupe.incidents["report_count"][0], dedupe.incidents["accuracy_cm"][0]) == (1, 3, 900)
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_an_amendment_with_a_longer_window_is_found_again_whether_or_not_the_tables_were_rebuilt(is_dropped):
+    catalogue = CATALOGUE_TOML.replace("window_s = 7200", "window_s = 86400")
+    questions = [row(9000, key=key, category=QUESTION) for key in range(10, 5010 if is_dropped else 11)]
+    history = [
+        row(0, content=7),
+        row(7000, content=7, offset=2),
+        *questions,
+        row(9001, content=8, offset=3, category=NOISE),
+        row(9002, key=2, category=NOISE),
+    ]
+    dedupe = run_both(make_pack(catalogue=catalogue), history, [1, 1, len(questions), 1, 1])
+    assert (dedupe.count, dedupe.incidents["report_count"][0]) == (1, 2)
+
+
+def test_witnesses_are_forgotten_with_their_time_and_the_count_stays():
+    history = [
+        seen(number * 10, number + 1, HOTLINE, f"caller {number}", where=(number % 50 * 300_000, 0))
+        for number in range(9000)
+    ]
+    dedupe = run_both(DOUBTS, history, [1000] * 9)
+    assert len(dedupe._witnesses) == 8192, "room for a batch and the last two hours"
+    assert dedupe.incidents["witness_count"].sum() == 9000
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-5, 5), st.booleans()), max_size=12))
