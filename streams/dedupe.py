@@ -125,8 +125,8 @@ class Decided:
         Row of the second best incident, or -1; ``runner_up_cm2`` and ``runner_up_allowed_cm`` as above.
     snapshots : INCIDENT array
         Incidents as they stood when they must be told: at each opening, reopening, first report of a further source,
-        confirmation, amendment and feedback, and last in the batch.  ``snapshot_at`` is ``2 * row + 1`` for the report that caused it,
-        ``2 * before`` for feedback; ``snapshot_incident`` the incident.
+        confirmation, amendment and feedback, and last in the batch.  ``snapshot_at`` is ``2 * row + 1`` for the report
+        that caused it, ``2 * before`` for feedback; ``snapshot_incident`` the incident.
     feedback : `streams.feedback.COLUMNS` array
         The feedback with its results.
     """
@@ -156,8 +156,8 @@ class Dedupe:
     still join, reopen or recur, the ids and witnesses within ``remember_s`` and the incidents.
 
     ``lateness_s``: how far behind the watermark a report may come without being late.  ``remember_s``: how long a
-    message's id, and an incident's witness after it was heard last, is remembered, the `too_old` limit.  With ``one_clock`` all source partitions share one mark, as in the
-    replay of a recording, which is one stream.
+    message's id, and an incident's witness after it was heard last, is remembered, the `too_old` limit.  With
+    ``one_clock`` all source partitions share one mark, as in the replay of a recording, which is one stream.
     """
 
     def __init__(

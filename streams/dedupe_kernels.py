@@ -95,8 +95,8 @@ SQUARE = np.dtype([("tag", "u4"), ("incident", "i4"), ("lon_e7", "i4"), ("lat_e7
 assert len(SOURCES) == 4, "by_source has a place for each source"
 
 INCIDENT_COUNT, SQUARE_COUNT, KEY_COUNT, ID_COUNT, TOLD_COUNT, WITNESS_COUNT, STATUS_COUNTS = range(7)
-"""Where ``used`` counts the incidents, squares, keys, ids and witnesses; the snapshots of one batch; and, from there on, the
-incidents at each of `streams.feedback.STATUSES`."""
+"""Where ``used`` counts the incidents, squares, keys, ids and witnesses; the snapshots of one batch; and, from there
+on, the incidents at each of `streams.feedback.STATUSES`."""
 
 F = TypeVar("F")
 

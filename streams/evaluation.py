@@ -149,8 +149,8 @@ def read_answers(
     """Read the lines of an `assignments.jsonl`, in its order.
 
     Of one origin the highest revision counts, or the lowest with ``first_answers``.  The first origin of a report that
-    is neither `repeat` nor `amended` decides; a report whose file holds such alone goes where they went.  ``merged_into`` is followed
-    to its end either way.
+    is neither `repeat` nor `amended` decides; a report whose file holds such alone goes where they went.
+    ``merged_into`` is followed to its end either way.
 
     Raises `EvaluationError` naming the line that is no assignment, or the incidents that were merged in a circle.
     """

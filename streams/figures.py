@@ -1,7 +1,7 @@
 """The figures of a city's day: what is in work, what was collapsed, how long it took, how new it is.
 
-The same as the views of ``sinks/migrations/005_figures.sql`` and ``006_suspected.sql``, in plain Python over incidents, assignments and dead
-letters: for a replay's files, and as the oracle of the views.
+The same as the views of ``sinks/migrations/005_figures.sql`` and ``006_suspected.sql``, in plain Python over incidents,
+assignments and dead letters: for a replay's files, and as the oracle of the views.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from streams.pack import Category, CityPack
 from streams.readings import ReadingRules, RuleTerms
 from streams.witnesses import UNKNOWN_ODDS, odds_of
 
-
 NO_ODDS = (UNKNOWN_ODDS,) * 4
 
 

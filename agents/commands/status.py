@@ -41,8 +41,8 @@ Examples:
 def status(place: str, rows: int, as_json: bool) -> None:
     """Say how the city stands: incidents in work, raw and merged counts, time to close, dead letters, freshness.
 
-    In work is what is neither suspected nor closed nor rejected.  Merging changes what is reported and what is accepted, so reports
-    and incidents always stand side by side.  --json has every row.
+    In work is what is neither suspected nor closed nor rejected.  Merging changes what is reported and what is
+    accepted, so reports and incidents always stand side by side.  --json has every row.
     """
     kind = kind_of(place)
     if kind == "folder":

@@ -90,6 +90,7 @@ radius_m = 30
 window_s = 600
 """
 
+
 def _edited(text: str, *changes: tuple[str, str]) -> str:
     for old, new in changes:
         assert text.count(old) == 1, old
@@ -110,8 +111,7 @@ DOUBTING_CATALOGUE_TOML = _edited(
     ('code = "cover-noise"\n', 'code = "cover-noise"\nconfirm_below = 0.7\n'),
     (
         'accuracy_cap_m = 0\npriority = 3\ndepartment = "排水处"\n',
-        'accuracy_cap_m = 0\npriority = 3\ndepartment = "排水处"\n'
-        "[category.confidence]\nvideo = 0.4\nhotline = 0.65\n",
+        'accuracy_cap_m = 0\npriority = 3\ndepartment = "排水处"\n[category.confidence]\nvideo = 0.4\nhotline = 0.65\n',
     ),
 )
 """What is weakly said of covers is suspected: of a manhole by one camera, of a noise by one call."""
