@@ -119,8 +119,8 @@ WHY = {
     "event": "false: answered, not dispatched.  Such a ticket opens no incident.",
     "priority": "1 (life and limb) to 4 (can wait for the next round).",
     "department": "Who gets it: an office or a post, never a person.",
-    "confirm_below": "An incident that is less sure stays suspected and is told to nobody until a second camera, a call "
-    "or\n# a grid worker confirms it.",
+    "confirm_below": "An incident that is less sure stays suspected and is told to nobody until another camera, a "
+    "call or\n# a grid worker confirms it.",
     "confidence": "How far one report of a source is believed about this category, where not as about any other.",
     "sla": "The time limit and its clock: urgent_hour runs through the night, work_hour rests outside office hours.",
     "labels": "What each source calls it.  A label stands for one category of its source, or it could not be mapped.",

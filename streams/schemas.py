@@ -92,8 +92,8 @@ SENT_MESSAGES: dict[str, type] = {
 # What each field means.  "Type.field" where it differs from the plain "field".
 _MEANING = {
     # what sources send
-    "id": "Identifies the message within its source and platform. The same id again is a repeat of the report, or if it says "
-    "something else amends it; it is not a new one.",
+    "id": "Identifies the message within its source and platform. The same id again is a repeat of the report, or if "
+    "it says something else amends it; it is not a new one.",
     "time": "When it was seen or measured: RFC 3339 with an offset, or Unix milliseconds without a decimal point.",
     "platform": "Which of several platforms of this source sent it; ids need to be unique only within one.",
     "SourceHeaders.platform": "The platform whose names, nesting, units and codes the value has, as the city's pack "

@@ -338,7 +338,8 @@ class Shard:
         terms = self.terms
         columns = (
             decided.judged_by[rows], decided.outcome[rows], decided.how[rows], decided.incident[rows],
-            decided.allowed_cm[rows], decided.distance_cm2[rows], decided.gap_ms[rows], decided.behind_ms[rows], decided.runner_up[rows],
+            decided.allowed_cm[rows], decided.distance_cm2[rows], decided.gap_ms[rows], decided.behind_ms[rows],
+            decided.runner_up[rows],
             decided.runner_up_cm2[rows], decided.runner_up_allowed_cm[rows], took.lon_e7 == NO_POSITION, took.source,
             took.category, took.topic, took.partition, took.offset, took.index, took.report_id,
         )  # fmt: skip

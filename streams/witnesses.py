@@ -61,7 +61,7 @@ def confidence_of(odds: int) -> float | None:
 
 
 def witness_keys(source: npt.NDArray[np.int8], witness: Texts) -> npt.NDArray[np.uint64]:
-    """What tells one witness from another: a 64-bit hash of source and name, whatever the platform; 0 without a name."""
+    """What tells witnesses apart: a 64-bit hash of source and name, whatever the platform; 0 without a name."""
     keys: Any = map(_witness_key, source.tolist(), witness.tolist())
     return np.fromiter(keys, np.uint64, len(witness))
 

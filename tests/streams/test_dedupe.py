@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from streams import dedupe_kernels
 from streams.dedupe import Decided, Dedupe, DedupeRules
-from streams.dedupe_kernels import NEVER, OUTCOMES, RECURRENCE, REDELIVERED
-from streams.feedback import ACTIONS, STATUSES, Feedback, columns_of
+from streams.dedupe_kernels import AMENDED, NEVER, OUTCOMES, RECURRENCE, REDELIVERED
+from streams.feedback import ACTIONS, OPEN, STATUSES, SUSPECTED, Feedback, columns_of
 from streams.pack import CityPack
 from streams.reports import NO_POSITION, LocatedReports
 from streams.terms import PackTerms
@@ -779,6 +779,9 @@ def crowd(count: int, *, seed: int, hours: float) -> list[Row]:
                 time_ms=T0 + at_ms - chance.choice([0, 0, 1000, 599_000, 3_000_000]),
                 accuracy_cm=chance.choice([0, 500, 5000]),
                 category=chance.choice([MANHOLE, MANHOLE, KINDS["cover-noise"]]),
+                content=chance.choice([0, 1, 1, 2]),
+                witness=chance.choice(["", "a", "b"]),
+                confidence=chance.choice([None, 0.3, 0.9]),
             )
         )
         made[-1] = Row(**{**made[-1].__dict__, "key": key})
@@ -796,17 +799,28 @@ def test_tables_that_grow_and_forget_change_no_answer():
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_no_split_into_batches_changes_an_answer_or_the_state(size):
-    pack, history = PACKS["the equator"][0], crowd(3000, seed=2, hours=6)
+    pack, history = PACKS["a city that doubts"][0], crowd(3000, seed=2, hours=6)
     whole, split = dedupe_of(pack), dedupe_of(pack)
     at_once = whole.apply(columns(history))
     parts = [split.apply(columns(history[start : start + size])) for start in range(0, len(history), size)]
-    for name in ("outcome", "incident", "how", "distance_cm2", "gap_ms", "allowed_cm", "behind_ms", "runner_up"):
+    for name in (
+        "outcome",
+        "incident",
+        "how",
+        "judged_by",
+        "distance_cm2",
+        "gap_ms",
+        "allowed_cm",
+        "behind_ms",
+        "runner_up",
+    ):
         assert (np.concatenate([getattr(part, name) for part in parts]) == getattr(at_once, name)).all(), name
     assert whole.count == split.count
     state = [name for name in whole.incidents.dtype.names if name not in ("changed_in", "squared")]
     assert (whole.incidents[state][: whole.count] == split.incidents[state][: whole.count]).all()
     assert whole.watermark_ms == split.watermark_ms
-    assert REDELIVERED in at_once.outcome
+    assert {REDELIVERED, AMENDED} <= set(at_once.outcome.tolist())
+    assert {SUSPECTED, OPEN} == set(whole.incidents["status"][: whole.count].tolist())
 
 
 def test_kernels_call_kernels_of_their_own_module_only():
