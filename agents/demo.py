@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agents.embedded_broker import EmbeddedBroker
 from sinks.playback import LagLimit, Played, produce_recording
 from sinks.topics import topic_table
-from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS
+from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, SUSPECTED_INCIDENTS
 from streams.recording import RecordedMessage
 
 PREFIX = "citybrain."
@@ -43,18 +43,20 @@ class DemoError(RuntimeError):
 class DispatchCentre:
     """Consumes decisions as they come, so that nothing is lost to the embedded broker's small memory.
 
-    ``topics``: name with prefix to number of partitions.
+    ``topics``: name with prefix to number of partitions.  ``suspected`` are those that ever were; unlike a real centre
+    it reads of them too, to count.
     """
 
     def __init__(self, bootstrap: str, topics: Mapping[str, int]) -> None:
         self.assignments: dict[bytes, bytes] = {}
         self.incidents: dict[bytes, bytes] = {}
+        self.suspected: dict[bytes, bytes] = {}
         self.dead_letters: Counter[str] = Counter()
         self._stop = threading.Event()
         self._consumer = Consumer(
             {"bootstrap.servers": bootstrap, "group.id": "dispatch-centre", "enable.auto.commit": False}
         )
-        names = [PREFIX + topic for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS)]
+        names = [PREFIX + topic for topic in (INCIDENTS, SUSPECTED_INCIDENTS, ASSIGNMENTS, DEAD_LETTERS)]
         self._consumer.assign([TopicPartition(name, p, 0) for name in names for p in range(topics[name])])
         self._thread = threading.Thread(target=self._consume, args=(self._consumer,), daemon=True)
 
@@ -78,6 +80,8 @@ class DispatchCentre:
                     self.assignments[value.split(b'",', 1)[0]] = value
                 elif topic == INCIDENTS:
                     self.incidents[message.key() or b""] = value
+                elif topic == SUSPECTED_INCIDENTS:
+                    self.suspected[message.key() or b""] = value
                 else:
                     headers: Any = message.headers() or []
                     self.dead_letters.update(data.decode() for name, data in headers if name == "reason")

@@ -10,7 +10,18 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from streams.dead_letters import SERVICE_VERSION
-from streams.messages import ASSIGNMENTS, DEAD_LETTERS, FEEDBACK, INCIDENTS, SOURCES, Action, Outcome, Reason, Status
+from streams.messages import (
+    ASSIGNMENTS,
+    DEAD_LETTERS,
+    FEEDBACK,
+    INCIDENTS,
+    SOURCES,
+    SUSPECTED_INCIDENTS,
+    Action,
+    Outcome,
+    Reason,
+    Status,
+)
 
 STAGES = ("intake", "dedupe", "clickhouse")
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
@@ -144,8 +155,9 @@ class Metrics:
         for reason in Reason:
             self.dead_letters.labels(FEEDBACK, reason.value)
         self.sink_waits.labels("clickhouse")
-        for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS):
+        for topic in (INCIDENTS, SUSPECTED_INCIDENTS, ASSIGNMENTS, DEAD_LETTERS):
             self.unreadable.labels(topic)
+        for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS):
             self.rows_written.labels(topic.replace("-", "_"))
         for at in self._newest_ms:
             self.newest.labels(at)

@@ -30,6 +30,7 @@ from streams.messages import (
     MAX_TIME_MS,
     REPORTS,
     SOURCES,
+    SUSPECTED_INCIDENTS,
     Assignment,
     DeadLetterRecord,
     Incident,
@@ -270,9 +271,8 @@ class DedupeStage:
     def _send(self, decisions: Decisions, delivery: Delivery) -> None:
         send_dead_letters(decisions.dead_letters, self._kafka, delivery, self._prefix, self._metrics)
         for incident in decisions.incidents:
-            self._kafka.send(
-                delivery, self._prefix + INCIDENTS, _json.encode(incident), key=incident.incident_id.encode()
-            )
+            topic = SUSPECTED_INCIDENTS if incident.status == Status.SUSPECTED else INCIDENTS
+            self._kafka.send(delivery, self._prefix + topic, _json.encode(incident), key=incident.incident_id.encode())
         last = len(decisions.assignments) - 1
         for number, assignment in enumerate(decisions.assignments):
             # For the freshness figure; the topic's timestamps are the broker's business and its retention's.
@@ -287,7 +287,7 @@ _json = msgspec.json.Encoder(order="deterministic")
 
 
 class ClickHouseStage:
-    """`incidents`, `assignments` and `dead-letters` to ClickHouse."""
+    """`incidents`, suspected or not, `assignments` and `dead-letters` to ClickHouse."""
 
     def __init__(self, sink: ClickHouseSink, metrics: Metrics) -> None:
         self.sink = sink
@@ -295,6 +295,7 @@ class ClickHouseStage:
         self._newest_ms = 0
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
             INCIDENTS: msgspec.json.Decoder(Incident),
+            SUSPECTED_INCIDENTS: msgspec.json.Decoder(Incident),
             ASSIGNMENTS: msgspec.json.Decoder(Assignment),
         }
 
@@ -304,7 +305,7 @@ class ClickHouseStage:
             self.sink.add_dead_letters(self._dead_letters(records))
             return
         rows = self._decode(topic, records)
-        if topic == INCIDENTS:
+        if topic in (INCIDENTS, SUSPECTED_INCIDENTS):
             self.sink.add_incidents(rows)
             return
         self.sink.add_assignments(rows)

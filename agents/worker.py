@@ -24,7 +24,7 @@ from sinks.kafka import Delivery, KafkaSink
 from streams.blocks import Mark
 from streams.explanation import MAX_LIMIT, explain_from_sink
 from streams.intake import IntakePack
-from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, source_of
+from streams.messages import ASSIGNMENTS, DEAD_LETTERS, INCIDENTS, REPORTS, SUSPECTED_INCIDENTS, source_of
 from streams.pack import PackError
 
 log = logging.getLogger("citybrain.worker")
@@ -110,7 +110,7 @@ class Worker:
         prefix = settings.prefix
         sources = [prefix + topic for topic in self.intake.topics]
         self._subscribed = set(sources)
-        decided = [prefix + topic for topic in (INCIDENTS, ASSIGNMENTS, DEAD_LETTERS)]
+        decided = [prefix + topic for topic in (INCIDENTS, SUSPECTED_INCIDENTS, ASSIGNMENTS, DEAD_LETTERS)]
 
         @app.agent(_raw(app, *sources), name="intake")
         async def intake(stream: Any) -> None:

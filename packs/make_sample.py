@@ -119,6 +119,9 @@ WHY = {
     "event": "false: answered, not dispatched.  Such a ticket opens no incident.",
     "priority": "1 (life and limb) to 4 (can wait for the next round).",
     "department": "Who gets it: an office or a post, never a person.",
+    "confirm_below": "An incident that is less sure stays suspected and is told to nobody until another camera, a "
+    "call or\n# a grid worker confirms it.",
+    "confidence": "How far one report of a source is believed about this category, where not as about any other.",
     "sla": "The time limit and its clock: urgent_hour runs through the night, work_hour rests outside office hours.",
     "labels": "What each source calls it.  A label stands for one category of its source, or it could not be mapped.",
 }
@@ -256,6 +259,8 @@ CATEGORIES: tuple[tuple[str, str, str, int, int, int, int, int, str, int, str, s
      "表扬感谢", "", ""),
 )  # fmt: skip
 NO_EVENT = ("99001", "99002")
+PASSING = ("06036", "09001", "09010", "09011")
+"""What comes and goes and hurts nobody, and cameras take for what it is not: a cart, a row of bicycles, a heap."""
 RULES_AND_RELATED = """
 # ---------------------------------------------------------------------------------------------------------- rules
 # A reading becomes a report when it has been beyond its bound for `for_s` on end; after that, only a reading back
@@ -436,9 +441,9 @@ levels = ["county", "street", "community", "grid"]
 # One sigma, metres.  A fixed sensor was surveyed in; devices.csv may say better.
 accuracy_m = 5
 crs = "wgs84"
-# How far one message alone is believed, 0 to 1.
+# How far one witness alone is believed, 0 to 1; two witnesses' odds multiply.
 confidence = 0.9
-# The field that names the independent reporter.
+# The field that names the independent reporter: two readings of one device are one witness.
 witness = "device_id"
 
 [source.video]
@@ -804,6 +809,8 @@ def catalogue() -> str:
         parts.append(line("code", f'code = "{code}"'))
         parts.append(line("name", f'name = "{name}"'))
         parts.append(line("group", f'group = "{group}"'))
+        if code in PASSING:
+            parts.append(line("confirm_below", "confirm_below = 0.65"))
         if code in NO_EVENT:
             parts.append(line("event", "event = false"))
             labels["patrol"] = []
@@ -815,6 +822,8 @@ def catalogue() -> str:
         parts.append(line("priority", f"priority = {priority}"))
         parts.append(line("department", f'department = "{department}"'))
         parts.append(line("sla", f'[category.sla]\namount = {amount}\nunit = "{unit}"'))
+        if code in PASSING:
+            parts.append(line("confidence", "[category.confidence]\nvideo = 0.6"))
         table = [
             f"{source} = [" + ", ".join(f'"{w}"' for w in words) + "]" for source, words in labels.items() if words
         ]

@@ -17,7 +17,15 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 
 from sinks.errors import SinkError
-from streams.messages import ASSIGNMENTS, DEAD_LETTERS, FEEDBACK, INCIDENTS, REPORTS, TOPIC_OF_SOURCE
+from streams.messages import (
+    ASSIGNMENTS,
+    DEAD_LETTERS,
+    FEEDBACK,
+    INCIDENTS,
+    REPORTS,
+    SUSPECTED_INCIDENTS,
+    TOPIC_OF_SOURCE,
+)
 
 DEFAULT_PREFIX = "citybrain."
 DEFAULT_PARTITIONS = 4
@@ -156,6 +164,7 @@ def topic_table(
             max_message_bytes=REPORTS_MAX_BYTES,
         ),
         TopicSpec(name=prefix + INCIDENTS, partitions=partitions, cleanup_policy="compact"),
+        TopicSpec(name=prefix + SUSPECTED_INCIDENTS, partitions=partitions, cleanup_policy="compact"),
         TopicSpec(name=prefix + ASSIGNMENTS, partitions=partitions, retention_ms=lasting(_ASSIGNMENTS_RETENTION_MS)),
         TopicSpec(
             name=prefix + DEAD_LETTERS,

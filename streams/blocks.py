@@ -21,6 +21,7 @@ from streams.readings import RuleTerms
 from streams.reports import LocatedReports, Reading, Texts
 from streams.signatures import WORDS
 from streams.terms import CITY_ITSELF, CategoryTerms, CellCodes, PackTerms, Terms
+from streams.witnesses import UNKNOWN_ODDS
 
 FORMAT = 4
 MAX_BLOCK_ROWS = 5_000
@@ -34,7 +35,7 @@ _MAX_RAW_BYTES = 256 << 20
 _NUMBERS = (
     "source", "partition", "offset", "index", "mark_ms", "ingested_ms", "time_ms",
     "lon_e7", "lat_e7", "accuracy_cm", "confidence", "key_hi", "key_lo", "device_key", "asset_key", "address_key",
-    "signature",
+    "signature", "content",
 )  # fmt: skip
 _TEXTS = ("report_id", "platform", "device", "witness", "asset_id", "address", "text")
 
@@ -265,16 +266,19 @@ def _require_terms(read: _Encoded) -> None:
     if not all(source_of(topic) for topic in read.topics):
         raise ValueError("a topic that is no source's")
     for category in read.categories:
-        numbers: tuple[int, ...] = (category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms)
         match = category.match
-        numbers += (match.spread_cm, match.decay_ms, match.same_place_cm, match.same_place_window_ms)
+        numbers: tuple[int, ...] = (category.radius_cm, category.accuracy_cap_cm, category.window_ms)
+        numbers += (category.reopen_ms, match.spread_cm, match.decay_ms, match.same_place_cm, match.same_place_window_ms)
         numbers += (match.same_place_decay_ms, match.rethink_ms)
         points = (match.prior or 0, match.base, match.same_place, match.rethink, match.unrelated, *match.pairs)
-        points += (match.text_percent, match.busy_percent, match.rival_percent, *(one for _, one in match.related))
+        points += (match.text_percent, match.busy_percent, match.rival_percent, match.gap_percent, match.rhythm_percent)
+        points += (*(one for _, one in match.related))
         if len(match.pairs) != len(SOURCES) ** 2 or not all(-(1 << 20) < number < 1 << 20 for number in points):
             raise ValueError(f"category {category.code} with points out of range")
         if not all(0 <= number < 1 << 50 for number in numbers):
             raise ValueError(f"category {category.code} with terms out of range")
+        if not all(UNKNOWN_ODDS <= odds < 1 << 20 for odds in (*category.odds, category.confirm_odds)):
+            raise ValueError(f"category {category.code} with odds out of range")
     if not -90 <= read.south_deg <= read.north_deg <= 90:
         raise ValueError("latitudes that are none")
 

@@ -34,7 +34,7 @@ class DeviceCopies:
         rows = np.flatnonzero(reports.device.astype(np.bool_))
         if not len(rows):
             return
-        key_hi, key_lo = reports.key_hi.copy(), reports.key_lo.copy()
+        key_hi, key_lo, content = reports.key_hi.copy(), reports.key_lo.copy(), reports.content.copy()
         columns = (
             reports.source, reports.device, reports.reading, reports.category, reports.time_ms, reports.mark_ms,
             reports.platform, key_hi, key_lo,
@@ -51,7 +51,8 @@ class DeviceCopies:
             # One platform that says the same twice under two ids means two things.
             if first[0] != platform:
                 key_hi[row], key_lo[row] = first[1:]
-        reports.key_hi, reports.key_lo = key_hi, key_lo
+                content[row] = 0  # says the same its own way, and amends nothing
+        reports.key_hi, reports.key_lo, reports.content = key_hi, key_lo, content
         if len(self._first) > self._prune_at:
             horizon_s = self._horizon_ms // 1000
             self._first = {said: first for said, first in self._first.items() if said[-1] >= horizon_s}

@@ -4,8 +4,8 @@ A sequential, deterministic fold over columns.  Near is an incident of the repor
 within ``radius_m`` of its category plus the capped accuracy of the vaguer of the two, or that has the report's asset.
 Each near one that
 
-1. it may join: the window (``last_report_at`` ± ``window_s``, longer at the same place) covers the event time, or it has
-   ended (closed or rejected), but not before the event time;
+1. it may join: the window (``last_report_at`` ± ``window_s``, longer at the same place) covers the event time, or it
+   has ended (closed or rejected), but not before the event time;
 2. or reopen: it ended at most ``reopen_s`` before the event time;
 
 gets a score: the evidence that both are one event, in points, hundredths of a power of ten.  The best one is joined if
@@ -15,13 +15,17 @@ the recurrence of the best one that ended earlier, or never ended and whose wind
 The anchor of an incident is its founding report, until one at most half as vague joins it.  A report that joined by
 nearness alone goes, for as long as ``rethink_s``, with an incident founded later beside it that suits it better.
 
+A report counts a witness of its incident, unless that one was heard of it before, and raises the incident's odds by his
+(:mod:`.witnesses`).  Below its category's ``confirm_odds`` what a report founds, or reopens after it was rejected, is
+suspected.
+
 Of equal scores the nearer, then the smaller (``opened_at``, id).  An incident that has recurred is joined in its window
 alone: after that its successor stands for the place.  Distances are whole centimetres and points whole numbers, so ties
 are exact and the same on every machine.  Feedback moves an incident's status, in the order of the log.
 
 The state is a few arrays: the incidents and the signatures of their texts; the loose reports; open-addressing tables
 from (group, square of the plane) or an asset to incidents, from a report's key to where it went, from an incident's key
-to the incident, and of the devices, assets and addresses that incidents have.
+to the incident, and of the devices, assets and addresses that incidents have and of their witnesses.
 """
 
 from __future__ import annotations
@@ -59,17 +63,21 @@ from streams.dedupe_kernels import (
     STATUS_COUNTS,
     TERMS,
     TOLD_COUNT,
+    WITNESS,
+    WITNESS_COUNT,
     advance,
     decide,
     place_keys,
     place_marks,
     place_squares,
+    place_witnesses,
     settle_loose,
 )
-from streams.feedback import CLOSED, COLUMNS, STATUSES, TRANSITION
+from streams.feedback import CLOSED, COLUMNS, STATUSES, SUSPECTED, TRANSITION
 from streams.reports import NO_POSITION, LocatedReports
 from streams.signatures import WORDS
 from streams.terms import Terms
+from streams.witnesses import UNKNOWN_ODDS, odds_of_column, witness_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ class DedupeRules:
                 match.same_place_decay_ms, match.rethink_ms,
                 match.base, match.prior or 0, match.same_place, match.text_percent, match.busy_percent,
                 match.rival_percent, match.gap_percent, match.rhythm_percent, match.rethink, match.pairs,
-                terms.groups[category.group], category.event, match.prior is None,
+                terms.groups[category.group], category.odds, category.confirm_odds, category.event, match.prior is None,
             )  # fmt: skip
             similar[:, number] = match.unrelated
             for code, points in ((category.code, 0), *match.related):
@@ -140,6 +148,8 @@ class Decided:
         Row in :attr:`Dedupe.incidents`; -1 for none.
     how : int8
         How it and its incident came together: its `FOUNDED` to `RECURRENCE` (also when it was late).
+    judged_by : int32
+        The incident's category then, which an amendment may change; -1 where none was decided on.
     same : int8
         What tells that they are at one place: its `NOT_THE_SAME` to `SAME_ADDRESS`.
     score : int32, terms : int32, shape (n, terms)
@@ -160,9 +170,9 @@ class Decided:
     corrections : CORRECTION array
         Second thoughts about earlier reports.
     snapshots : INCIDENT array
-        Incidents as they stood when they must be told: at each opening, reopening, first report of a further source
-        and feedback, and last in the batch.  ``snapshot_at`` is ``2 * row + 1`` for the report that caused it,
-        ``2 * before`` for feedback; ``snapshot_incident`` the incident.
+        Incidents as they stood when they must be told: at each opening, reopening, first report of a further source,
+        confirmation, amendment and feedback, and last in the batch.  ``snapshot_at`` is ``2 * row + 1`` for the report
+        that caused it, ``2 * before`` for feedback; ``snapshot_incident`` the incident.
     feedback : `streams.feedback.COLUMNS` array
         The feedback with its results.
     """
@@ -170,6 +180,7 @@ class Decided:
     outcome: npt.NDArray[np.int8]
     incident: npt.NDArray[np.int32]
     how: npt.NDArray[np.int8]
+    judged_by: npt.NDArray[np.int32]
     same: npt.NDArray[np.int8]
     score: npt.NDArray[np.int32]
     terms: npt.NDArray[np.int32]
@@ -193,11 +204,11 @@ class Dedupe:
 
     ``incidents[:count]`` are all incidents ever founded here, in order of founding.  The tables double when half full;
     before they do, what can match no more is dropped from them, so they are bounded by the incidents that a report may
-    still join, reopen or recur, the ids within ``remember_s`` and the incidents.
+    still join, reopen or recur, the ids and witnesses within ``remember_s`` and the incidents.
 
     ``lateness_s``: how far behind the watermark a report may come without being late.  ``remember_s``: how long a
-    message's id is remembered, the `too_old` limit.  With ``one_clock`` all source partitions share one mark, as in the
-    replay of a recording, which is one stream.
+    message's id, and an incident's witness after it was heard last, is remembered, the `too_old` limit.  With
+    ``one_clock`` all source partitions share one mark, as in the replay of a recording, which is one stream.
     """
 
     def __init__(
@@ -219,6 +230,7 @@ class Dedupe:
         self._squares["incident"] = -1
         self._keys = np.zeros(4096, KEY)
         self._ids = np.zeros(4096, KEY)
+        self._witnesses = _witnesses_with(np.zeros(0, WITNESS), 0)
         self._partitions: dict[tuple[int, int], int] = {}
         # Newest ingestion time and drained flag of each source partition heard of, and the watermark.
         self._marks: dict[tuple[int, int], int] = {}
@@ -269,11 +281,12 @@ class Dedupe:
         lat_deg = np.where(reports.lat_e7 == NO_POSITION, 0, reports.lat_e7) * 1e-7
         scale = np.rint(np.array(metres_per_degree(lat_deg)) * 1e-5 * (1 << SCALE_BITS)).astype(np.int64)
         mark_rows, partitions = self._partition_rows(reports)
-        room = 3 * count + len(feedback)
+        room = 3 * count + len(feedback)  # each may be told at once, what it left, and its last state
         decided = Decided(
             np.zeros(count, np.int8),
             np.full(count, -1, np.int32),
             np.zeros(count, np.int8),
+            np.full(count, -1, np.int32),
             np.zeros(count, np.int8),
             np.zeros(count, np.int32),
             np.zeros((count, len(TERMS)), np.int32),
@@ -313,13 +326,16 @@ class Dedupe:
             reports.key_lo,
             np.stack([reports.device_key, reports.asset_key, reports.address_key], axis=1),
             np.ascontiguousarray(reports.signature),
+            reports.content,
+            witness_keys(reports.source, reports.witness),
+            odds_of_column(reports.confidence),
             feedback,
             TRANSITION,
             pack,
             self.batch,
             rules.of_category,
             rules.similar,
-            TEXT_POINTS,
+            _TEXT_POINTS,
             rules.reach_lon_e7,
             rules.reach_lat_e7,
             self._lateness_ms,
@@ -338,9 +354,11 @@ class Dedupe:
             self._places,
             self._assets,
             self._loose,
+            self._witnesses,
             decided.outcome,
             decided.incident,
             decided.how,
+            decided.judged_by,
             decided.same,
             decided.score,
             decided.terms,
@@ -393,6 +411,14 @@ class Dedupe:
         keys = self._keys[self._keys["used"] == 1]
         assert len(keys) == self._used[KEY_COUNT], "keys used are counted"
         assert (keys["incident"] < self.count).all(), "keys lead to incidents that are there"
+        witnesses = self._witnesses[self._witnesses["incident"] >= 0]
+        assert len(witnesses) == self._used[WITNESS_COUNT], "witnesses used are counted"
+        assert len(np.unique(witnesses[["incident", "witness"]])) == len(witnesses), "a witness stands there once"
+        assert (incidents["witness_count"] >= 1).all(), "somebody saw it"
+        assert (incidents["witness_count"] <= incidents["report_count"]).all(), "a report has one witness at most"
+        rules = self.rules.of_category[incidents["category"]]
+        doubtful = (incidents["odds"] != UNKNOWN_ODDS) & (incidents["odds"] < rules["confirm_odds"])
+        assert doubtful[incidents["status"] == SUSPECTED].all(), "what is suspected is less sure than it must be"
         ids = self._ids[self._ids["used"] == 1]
         assert len(ids) == self._used[ID_COUNT] == self.count, "every incident has an id of its own"
 
@@ -437,6 +463,11 @@ class Dedupe:
         if used[LOOSE_COUNT] + count > len(self._loose):
             settle_loose(self._clock[0], used, self.incidents, self._loose)
             self._loose = _grown(self._loose, max(len(self._loose), count))
+        if 2 * (used[WITNESS_COUNT] + count + used[LOOSE_COUNT]) > len(self._witnesses):
+            horizon_ms = self._clock[0] - self._remember_ms
+            known = (self._witnesses["incident"] >= 0) & (self._witnesses["heard_ms"] >= horizon_ms)
+            used[WITNESS_COUNT] = known.sum()
+            self._witnesses = _witnesses_with(self._witnesses[known], count + int(used[LOOSE_COUNT]))
 
     def _place_again(self, count: int) -> None:
         """The table of squares anew, with room for ``count`` more, without what no report can come upon any more."""
@@ -491,6 +522,10 @@ class Dedupe:
         return marks[inverse], numbers[inverse]
 
 
+# TODO
+_TEXT_POINTS = np.zeros(65, np.int64)
+
+
 def _grown(array: npt.NDArray[Any], more: int) -> npt.NDArray[Any]:
     return np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
 
@@ -514,6 +549,14 @@ def _keys_with(kept: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:
     keys = np.zeros(_power_of_two(4 * (len(kept) + count)), KEY)
     place_keys(keys, kept)
     return keys
+
+
+def _witnesses_with(kept: npt.NDArray[np.void], count: int) -> npt.NDArray[np.void]:
+    """A table of the kept witnesses with room for ``count`` more."""
+    witnesses = np.zeros(_power_of_two(4 * (len(kept) + count)), WITNESS)
+    witnesses["incident"] = -1
+    place_witnesses(witnesses, kept)
+    return witnesses
 
 
 def _power_of_two(least: int) -> int:

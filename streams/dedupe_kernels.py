@@ -15,12 +15,16 @@ import numpy as np
 
 from streams import feedback as of_feedback
 from streams import reports as of_reports
+from streams import witnesses as of_witnesses
 from streams.messages import SOURCES, Outcome
 
-OUTCOMES = (Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcome.REOPENED, Outcome.NOT_AN_EVENT)
+OUTCOMES = (
+    Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcome.REOPENED, Outcome.NOT_AN_EVENT,
+    Outcome.AMENDED,
+)  # fmt: skip
 """The number of an outcome in columns is its place here."""
-OPENED, JOINED, REPEAT, LATE, REOPENED, NOT_AN_EVENT = range(6)
-REDELIVERED = 6
+OPENED, JOINED, REPEAT, LATE, REOPENED, NOT_AN_EVENT, AMENDED = range(7)
+REDELIVERED = 7
 """Not an outcome: the log delivered again what was applied; counted in a metric only."""
 
 FOUNDED, IN_WINDOW, BEFORE_ITS_END, AFTER_ITS_END, RECURRENCE = range(5)
@@ -29,14 +33,17 @@ ended but not before the report's event time; reopened one; founded one that has
 
 # What another module means by a number.  Numba compiles a number in and goes on answering from its cache when only the
 # other module has changed; so they stand here too, and must agree.
-_OPEN, _CLOSED = 0, 4
+_SUSPECTED, _OPEN, _CLOSED, _REJECTED = 0, 1, 5, 6
 _APPLIED, _REPEATED, _FEEDBACK_REDELIVERED, _UNKNOWN_INCIDENT, _ILLEGAL_TRANSITION = range(5)
 _NO_POSITION = np.int32(-(2**31))
-assert (_OPEN, _CLOSED) == (of_feedback.OPEN, of_feedback.CLOSED)
+_UNKNOWN_ODDS = -(2**31)
+assert (_SUSPECTED, _OPEN) == (of_feedback.SUSPECTED, of_feedback.OPEN)
+assert (_CLOSED, _REJECTED) == (of_feedback.CLOSED, of_feedback.REJECTED)
 assert (_APPLIED, _REPEATED) == (of_feedback.APPLIED, of_feedback.REPEATED)
 assert _FEEDBACK_REDELIVERED == of_feedback.REDELIVERED
 assert (_UNKNOWN_INCIDENT, _ILLEGAL_TRANSITION) == (of_feedback.UNKNOWN_INCIDENT, of_feedback.ILLEGAL_TRANSITION)
 assert _NO_POSITION == of_reports.NO_POSITION
+assert _UNKNOWN_ODDS == of_witnesses.UNKNOWN_ODDS
 
 PLACES = 3
 """The keys by which two reports may be known to speak of one place: device, asset, address."""
@@ -58,6 +65,7 @@ INCIDENT = np.dtype(
         ("lon_e7", "i4"), ("lat_e7", "i4"), ("accuracy_cm", "i4"),
         ("category", "i4"), ("cell", "i4"), ("pack", "i4"),
         ("version", "i4"), ("report_count", "i4"), ("repeat_count", "i4"), ("by_source", "i4", (4,)),
+        ("witness_count", "i4"), ("odds", "i4"),
         ("changed_in", "i4"), ("recurrence_of", "i4"), ("status", "i1"), ("superseded", "?"), ("squared", "?"),
         ("source", "i1"), ("signatures", "i1"), ("loose", "i4"), ("firm_first_ms", "i8"), ("firm_last_ms", "i8"),
         ("places", "u8", (PLACES,)), ("marked", "?"),
@@ -69,7 +77,8 @@ INCIDENT = np.dtype(
 vague that joined it.  ``source`` is that of the founding report, ``signatures`` the number of texts kept, ``loose`` the
 last of its loose reports, -1 for none; ``firm_first_ms`` and ``firm_last_ms`` are the times of all the others.
 ``places`` are the first device, asset and address that it got; with ``marked`` it has more, in a table.
-``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``changed_in`` is
+``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``odds`` are those
+that it happened, by its witnesses: log-odds in thousandths.  ``changed_in`` is
 the number of the batch that changed it last, negative once that was told.  ``superseded``: it has recurred.
 ``squared``: it stands in the table of squares.
 """
@@ -80,8 +89,9 @@ RULE = np.dtype(
         ("same_place_cm", "i8"), ("same_window_ms", "i8"), ("spread_cm2", "i8"), ("decay_ms", "i8"),
         ("same_decay_ms", "i8"), ("rethink_ms", "i8"),
         ("base", "i4"), ("prior", "i4"), ("same_place", "i4"), ("text_percent", "i4"), ("busy_percent", "i4"),
-        ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"), ("pairs", "i4", (16,)),
-        ("group", "i4"), ("is_event", "?"), ("any_score", "?"),
+        ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"),
+        ("pairs", "i4", (16,)), ("group", "i4"), ("odds", "i4", (4,)), ("confirm_odds", "i4"),
+        ("is_event", "?"), ("any_score", "?"),
     ]
 )  # fmt: skip
 """What a category's terms say (`streams.terms.MatchTerms`)."""
@@ -94,7 +104,7 @@ LOOSE = np.dtype(
         ("incident", "i4"), ("next", "i4"), ("time_ms", "i8"), ("ingested_ms", "i8"),
         ("lon_e7", "i4"), ("lat_e7", "i4"), ("accuracy_cm", "i4"), ("category", "i4"), ("cell", "i4"),
         ("score", "i4"), ("source", "i1"), ("key_hi", "u8"), ("key_lo", "u8"), ("places", "u8", (PLACES,)),
-        ("until_ms", "i8"),
+        ("until_ms", "i8"), ("witness", "u8"), ("odds", "i4"),
     ]
 )  # fmt: skip
 """A report that joined by nearness alone, for second thoughts until the watermark passes ``until_ms``.
@@ -108,15 +118,19 @@ CORRECTION = np.dtype(
         ("cm2", "i8"), ("gap_ms", "i8"), ("allowed_cm", "i8"), ("same", "i1"), ("terms", "i4", (10,)),
     ]
 )  # fmt: skip
-"""A second thought: the row of the report that led to it, where the loose report stood, and its old and new incident."""
+"""A second thought: the row of the report that led to it, the place of the loose one, and its old and new incident."""
 
 KEY = np.dtype(
     [
         ("hi", "u8"), ("lo", "u8"), ("used", "i4"), ("incident", "i4"), ("ingested_ms", "i8"),
-        ("first_offset", "i8"), ("first_index", "i4"), ("first_partition", "i4"),
+        ("first_offset", "i8"), ("first_index", "i4"), ("first_partition", "i4"), ("content", "u4"), ("founded", "i4"),
     ]
 )  # fmt: skip
-"""A report's key, where it came from first and when last; or a further origin of one, under a key made of both."""
+"""A report's key, where it came from first and when last, what it said last and whether it founded its incident; or a
+further origin of one, under a key made of both."""
+
+WITNESS = np.dtype([("witness", "u8"), ("heard_ms", "i8"), ("incident", "i4"), ("odds", "i4"), ("reports", "i4")])
+"""A witness of an incident, when it was heard last, and the best odds it gave; incident -1 where the place is free."""
 
 SQUARE = np.dtype([("tag", "u4"), ("incident", "i4"), ("lon_e7", "i4"), ("lat_e7", "i4")])
 """An incident in its square: the tag is half the square's hash, the incident -1 where the place is free."""
@@ -125,11 +139,11 @@ assert len(SOURCES) == 4, "by_source has a place for each source"
 
 (
     INCIDENT_COUNT, SQUARE_COUNT, KEY_COUNT, ID_COUNT, TOLD_COUNT, MARK_COUNT, ASSET_COUNT, LOOSE_COUNT, FREE_LOOSE,
-    CORRECTED_COUNT, STATUS_COUNTS,
-) = range(11)  # fmt: skip
+    CORRECTED_COUNT, WITNESS_COUNT, STATUS_COUNTS,
+) = range(12)  # fmt: skip
 """Where ``used`` counts the incidents, squares, keys and ids; the snapshots of one batch; the marks, the assets and the
-places for loose reports ever used; has the first free one of these, -1 for none; counts the corrections of one batch;
-and, from there on, the incidents at each of `streams.feedback.STATUSES`."""
+places for loose reports ever used; has the first free one of these, -1 for none; counts the corrections of one batch
+and the witnesses; and, from there on, the incidents at each of `streams.feedback.STATUSES`."""
 
 TERMS = ("nearness", "distance", "gap", "category", "sources", "same_place", "text", "prior", "busy", "rival")
 """What a score is made of, in hundredths of a power of ten."""
@@ -291,8 +305,8 @@ def _differing_bits(one: Any, other: Any) -> Any:
 
 @_jit
 def _has_text(signature: Any) -> Any:
-    for word in range(len(signature)):
-        if signature[word] != 0:
+    for word in signature:
+        if word != 0:
             return True
     return False
 
@@ -371,8 +385,8 @@ def _same_place(cm2: Any, same_place_cm: Any, places: Any, number: Any, incident
 
 @_jit
 def _score(
-    rule: Any, is_same: Any, cm2: Any, accuracy: Any, other_accuracy: Any, gap: Any, span: Any, further: Any, source: Any, other_source: Any,
-    category_points: Any, text: Any, terms: Any,
+    rule: Any, is_same: Any, cm2: Any, accuracy: Any, other_accuracy: Any, gap: Any, span: Any, further: Any,
+    source: Any, other_source: Any, category_points: Any, text: Any, terms: Any,
 ) -> Any:  # fmt: skip
     """Sum of the terms between a report and one incident, which are left in ``terms``."""
     variance = np.int64(accuracy) * np.int64(accuracy) + np.int64(other_accuracy) * np.int64(other_accuracy)
@@ -440,16 +454,152 @@ def _apply_feedback(
     incidents[number].ended_ms = one.time_ms if status >= _CLOSED else NEVER
     incidents[number].version += 1
     incidents[number].updated_ms = one.ingested_ms
-    if not incidents[number].squared and incidents[number].lon_e7 != _NO_POSITION:
-        # Dropped long ago, and what is said of it now may make it match once more.
-        group = one.group
-        _place_square(
-            squares, group, 2 * reach_lon[group], 2 * reach_lat[group],
-            np.int64(incidents[number].lon_e7), np.int64(incidents[number].lat_e7), number,
-        )  # fmt: skip
-        incidents[number].squared = True
-        used[SQUARE_COUNT] += 1
+    # Dropped long ago, and what is said of it now may make it match once more.
+    _square_again(number, np.int64(one.group), reach_lon, reach_lat, used, incidents, squares)
     _tell(number, at, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
+
+
+@_jit
+def _square_again(
+    number: Any, group: Any, reach_lon: Any, reach_lat: Any, used: Any, incidents: Any, squares: Any
+) -> None:
+    """Put an incident with a position into its square, unless it stands there."""
+    if incidents[number].squared or incidents[number].lon_e7 == _NO_POSITION:
+        return
+    _place_square(
+        squares, group, 2 * reach_lon[group], 2 * reach_lat[group],
+        np.int64(incidents[number].lon_e7), np.int64(incidents[number].lat_e7), number,
+    )  # fmt: skip
+    incidents[number].squared = True
+    used[SQUARE_COUNT] += 1
+
+
+@_jit
+def _is_doubtful(incident: Any, rules: Any) -> Any:
+    """Whether what its witnesses say is too little for its category."""
+    return incident.odds != _UNKNOWN_ODDS and incident.odds < rules[incident.category].confirm_odds
+
+
+@_jit
+def _move(number: Any, status: Any, used: Any, incidents: Any) -> None:
+    used[STATUS_COUNTS + incidents[number].status] -= 1
+    used[STATUS_COUNTS + status] += 1
+    incidents[number].status = status
+
+
+@_jit
+def _confirm(number: Any, rules: Any, used: Any, incidents: Any) -> Any:
+    """Whether an incident that was suspected is so no longer."""
+    if incidents[number].status != _SUSPECTED or _is_doubtful(incidents[number], rules):
+        return False
+    _move(number, _OPEN, used, incidents)
+    return True
+
+
+@_jit
+def _together(odds: Any, further: Any) -> Any:
+    """Odds add up; of those below even, which say that it is likelier not so, the best stand for all."""
+    if odds < 0 or further < 0:
+        return max(odds, further)
+    return odds + further
+
+
+@_jit
+def _find_witness(witnesses: Any, incident: Any, witness: Any) -> Any:
+    """Where a witness of an incident stands, or the free place where it would."""
+    mask = len(witnesses) - 1
+    at = np.int64(_mixed(witness ^ _mixed(np.uint64(incident + 1))) & np.uint64(mask))
+    while witnesses[at].incident >= 0 and (witnesses[at].incident != incident or witnesses[at].witness != witness):
+        at = (at + 1) & mask
+    return at
+
+
+@_jit
+def place_witnesses(witnesses: Any, remembered: Any) -> None:
+    """All the remembered witnesses into an empty table with room for them."""
+    for i in range(len(remembered)):
+        at = _find_witness(witnesses, np.int64(remembered[i].incident), remembered[i].witness)
+        witnesses[at] = remembered[i]
+
+
+@_jit
+def _hear_witness(
+    number: Any, witness: Any, odds: Any, ingested: Any, horizon: Any, used: Any, incidents: Any, witnesses: Any
+) -> None:
+    """Count whoever reports, unless known, and how far he is believed; one who says more is believed for the most."""
+    if witness != 0:
+        at = _find_witness(witnesses, number, witness)
+        if witnesses[at].incident >= 0 and witnesses[at].heard_ms >= horizon:
+            witnesses[at].heard_ms = max(witnesses[at].heard_ms, ingested)
+            witnesses[at].reports += 1
+            before = np.int64(witnesses[at].odds)
+            if odds > before:
+                witnesses[at].odds = odds
+                incidents[number].odds = (
+                    incidents[number].odds + odds - before
+                    if before >= 0
+                    else _together(np.int64(incidents[number].odds), odds)
+                )
+            return
+        if witnesses[at].incident < 0:
+            used[WITNESS_COUNT] += 1
+        witnesses[at].witness = witness
+        witnesses[at].incident = number
+        witnesses[at].heard_ms = ingested
+        witnesses[at].odds = odds
+        witnesses[at].reports = 1
+    incidents[number].witness_count += 1
+    incidents[number].odds = _together(np.int64(incidents[number].odds), odds)
+
+
+@_jit
+def _unhear_witness(number: Any, witness: Any, odds: Any, horizon: Any, incidents: Any, witnesses: Any) -> None:
+    """Take a report's witness from an incident that the report has left, unless another of his stays."""
+    if witness != 0:
+        at = _find_witness(witnesses, number, witness)
+        if witnesses[at].incident < 0 or witnesses[at].heard_ms < horizon:
+            return
+        witnesses[at].reports -= 1
+        if witnesses[at].reports > 0:
+            return
+        odds = np.int64(witnesses[at].odds)
+        # As long ago as if he had never been heard of it.
+        witnesses[at].heard_ms = NEVER
+    incidents[number].witness_count -= 1
+    if odds > 0:
+        incidents[number].odds -= odds
+
+
+@_jit
+def _odds_of_report(rule: Any, source: Any, own: Any) -> Any:
+    """A message may make itself less believed than its source is, never more."""
+    given = np.int64(rule.odds[source])
+    if given == _UNKNOWN_ODDS or own == _UNKNOWN_ODDS:
+        return max(given, np.int64(own))
+    return min(given, np.int64(own))
+
+
+@_jit
+def _amend(
+    number: Any, founded: Any, kind: Any, lon: Any, lat: Any, accuracy: Any, cell: Any, pack: Any, ingested: Any,
+    rules: Any, reach_lon: Any, reach_lat: Any, used: Any, incidents: Any, squares: Any,
+) -> None:  # fmt: skip
+    """A report says something else than it did; the one that founded its incident says what that is."""
+    incidents[number].version += 1
+    incidents[number].updated_ms = ingested
+    if not founded:
+        return
+    if rules[kind].is_event:
+        incidents[number].category = kind
+        incidents[number].pack = pack
+    if incidents[number].lon_e7 == _NO_POSITION and lon != _NO_POSITION:
+        incidents[number].lon_e7 = lon
+        incidents[number].lat_e7 = lat
+        incidents[number].accuracy_cm = accuracy
+        incidents[number].cell = cell
+    # Another category has another window, so one that was dropped may match once more.
+    _square_again(number, np.int64(rules[kind].group), reach_lon, reach_lat, used, incidents, squares)
+    _confirm(number, rules, used, incidents)
 
 
 @_jit
@@ -464,6 +614,8 @@ def _write_key(
     keys[at].first_partition = partition
     keys[at].first_offset = offset
     keys[at].first_index = index
+    keys[at].content = 0
+    keys[at].founded = 0
 
 
 @_jit
@@ -512,6 +664,8 @@ def _found(
     incidents[number].firm_first_ms = time
     incidents[number].firm_last_ms = time
     incidents[number].ended_ms = NEVER
+    incidents[number].status = _OPEN
+    incidents[number].odds = _UNKNOWN_ODDS
     incidents[number].category = category
     incidents[number].pack = pack
     incidents[number].source = source
@@ -707,7 +861,7 @@ def _is_better(
 def _rethink(
     i: Any, left: Any, number: Any, now: Any, ingested: Any, lon_scale: Any, lat_scale: Any, group: Any, batch: Any,
     reach_lon: Any, reach_lat: Any, rules: Any, similar: Any, used: Any, incidents: Any, squares: Any, keys: Any,
-    marks: Any, assets: Any, loose: Any, corrections: Any, terms: Any,
+    marks: Any, assets: Any, loose: Any, witnesses: Any, remember_ms: Any, corrections: Any, terms: Any,
 ) -> Any:  # fmt: skip
     """Let loose reports of an incident go with the one just founded, if that suits them better; how many went."""
     half = np.int64(1) << (SCALE_BITS - 1)
@@ -757,6 +911,11 @@ def _rethink(
                 incidents[number].firm_first_ms = min(incidents[number].firm_first_ms, one.time_ms)
                 incidents[number].firm_last_ms = max(incidents[number].firm_last_ms, one.time_ms)
                 _mark_places(one.places, group, number, used, incidents, marks, assets)
+                _unhear_witness(left, one.witness, np.int64(one.odds), now - remember_ms, incidents, witnesses)
+                _hear_witness(
+                    number, one.witness, np.int64(one.odds), one.ingested_ms, now - remember_ms, used, incidents,
+                    witnesses,
+                )  # fmt: skip
                 its_at = _find_key(keys, _salted(one.key_hi, group), one.key_lo)
                 if keys[its_at].used == 1:
                     keys[its_at].incident = number
@@ -792,6 +951,9 @@ def decide(
     key_lo: Any,
     places: Any,
     signature: Any,
+    content: Any,
+    witness: Any,
+    own_odds: Any,
     feedback: Any,
     transition: Any,
     pack: Any,
@@ -817,9 +979,11 @@ def decide(
     marks: Any,
     assets: Any,
     loose: Any,
+    witnesses: Any,
     outcome: Any,
     assigned: Any,
     how: Any,
+    judged_by: Any,
     same: Any,
     score: Any,
     terms: Any,
@@ -891,14 +1055,31 @@ def decide(
             )
             # From its last coming on, so that whoever remembers a further origin remembers the report.
             keys[at].ingested_ms = max(keys[at].ingested_ms, ingested[i])
-            outcome[i] = REPEAT
+            amends = content[i] != 0 and keys[at].content != 0 and content[i] != keys[at].content
+            if content[i] != 0:
+                keys[at].content = content[i]
             if keys[at].incident >= 0:
-                incidents[keys[at].incident].repeat_count += 1
-                incidents[keys[at].incident].changed_in = batch
-            continue
-        if not known:
-            used[KEY_COUNT] += 1
-        _write_key(keys, at, hi, key_lo[i], -1, ingested[i], partition[i], offset[i], index[i])
+                if amends:
+                    _amend(
+                        np.int64(keys[at].incident), keys[at].founded == 1, kind, lon[i], lat[i], accuracy[i], cell[i],
+                        pack, ingested[i], rules, reach_lon, reach_lat, used, incidents, squares,
+                    )  # fmt: skip
+                    _tell(
+                        np.int64(keys[at].incident), 2 * i + 1, batch, used, incidents, snapshots, snapshot_at,
+                        snapshot_incident,
+                    )  # fmt: skip
+                else:
+                    incidents[keys[at].incident].repeat_count += 1
+                    incidents[keys[at].incident].changed_in = batch
+            # What was about no event and is about one now is decided as if it had said so at first.
+            if keys[at].incident >= 0 or not amends or not rules[kind].is_event:
+                outcome[i] = AMENDED if amends else REPEAT
+                continue
+        else:
+            if not known:
+                used[KEY_COUNT] += 1
+            _write_key(keys, at, hi, key_lo[i], -1, ingested[i], partition[i], offset[i], index[i])
+            keys[at].content = content[i]
 
         if not rules[kind].is_event:
             outcome[i] = NOT_AN_EVENT
@@ -982,6 +1163,7 @@ def decide(
                 runner_up_score[i] = found[SECOND_SCORE] if is_found else total
 
         is_told = False
+        may_doubt = False
         if is_found:
             how[i] = found[BEST_HOW]
             same[i] = found[BEST_SAME]
@@ -995,9 +1177,9 @@ def decide(
             if how[i] == AFTER_ITS_END:
                 outcome[i] = REOPENED
                 is_told = True
-                used[STATUS_COUNTS + incidents[best].status] -= 1
-                used[STATUS_COUNTS + _OPEN] += 1
-                incidents[best].status = _OPEN
+                # What was rejected because one camera errs is not believed because it errs again.
+                may_doubt = incidents[best].status == _REJECTED
+                _move(best, _OPEN, used, incidents)
                 incidents[best].ended_ms = NEVER
             of = rules[incidents[best].category]
             if same[i] == NOT_THE_SAME and how[i] == IN_WINDOW and of.rethink_ms > 0:
@@ -1023,6 +1205,8 @@ def decide(
                 for place in range(PLACES):
                     loose[slot].places[place] = places[i, place]
                 loose[slot].until_ms = now + of.rethink_ms
+                loose[slot].witness = witness[i]
+                loose[slot].odds = _odds_of_report(rules[kind], source[i], own_odds[i])
                 incidents[best].loose = slot
                 loose_at[i] = slot
             else:
@@ -1041,6 +1225,8 @@ def decide(
                 key_hi[i], key_lo[i], time[i], lon[i], lat[i], accuracy[i], category[i], cell[i], pack, source[i],
                 group, past, reach_lon, reach_lat, used, incidents, squares, ids,
             )  # fmt: skip
+            may_doubt = True
+            keys[at].founded = 1
             allowed_cm[i] = rules[kind].radius_cm + min(np.int64(accuracy[i]), rules[kind].accuracy_cap_cm)
             if past >= 0:
                 how[i] = RECURRENCE
@@ -1054,14 +1240,23 @@ def decide(
             _mark_places(places[i], group, best, used, incidents, marks, assets)
         _keep_signature(best, signature[i], incidents, signatures)
         is_told |= _count_report(best, source[i], time[i], ingested[i], batch, incidents)
+        judged_by[i] = incidents[best].category
+        _hear_witness(
+            best, witness[i], _odds_of_report(rules[kind], source[i], own_odds[i]), ingested[i], now - remember_ms,
+            used, incidents, witnesses,
+        )  # fmt: skip
         rejected = found[BEST]
         if not is_found and rejected >= 0 and incidents[rejected].loose >= 0:
             went = _rethink(
                 i, rejected, best, now, ingested[i], lon_scale[i], lat_scale[i], group, batch, reach_lon, reach_lat,
-                rules, similar, used, incidents, squares, keys, marks, assets, loose, corrections, these,
+                rules, similar, used, incidents, squares, keys, marks, assets, loose, witnesses, remember_ms,
+                corrections, these,
             )  # fmt: skip
             if went:
                 _tell(rejected, 2 * i + 1, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
+        if may_doubt and _is_doubtful(incidents[best], rules):
+            _move(best, _SUSPECTED, used, incidents)
+        is_told |= _confirm(best, rules, used, incidents)
         if is_told:
             _tell(best, 2 * i + 1, batch, used, incidents, snapshots, snapshot_at, snapshot_incident)
 

@@ -65,7 +65,7 @@ class Answers:
     category: Index
     """shape (n,): number of its category, `NONE` where the assignment names none."""
     repeats: int
-    """Assignments that only said again what a report had said: the outcome `repeat`."""
+    """Assignments that spoke of a report again, under its own id: the outcomes `repeat` and `amended`."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,9 @@ def read_merges(lines: Iterable[bytes], *, name: str = "incidents.jsonl") -> dic
     return merged_into
 
 
+_AGAIN = (Outcome.REPEAT.value, Outcome.AMENDED.value)
+
+
 def read_answers(
     lines: Iterable[bytes],
     *,
@@ -146,8 +149,8 @@ def read_answers(
     """Read the lines of an `assignments.jsonl`, in its order.
 
     Of one origin the highest revision counts, or the lowest with ``first_answers``.  The first origin of a report that
-    is no `repeat` decides; a report whose file holds repeats alone goes where they went.  ``merged_into`` is followed
-    to its end either way.
+    is neither `repeat` nor `amended` decides; a report whose file holds such alone goes where they went.
+    ``merged_into`` is followed to its end either way.
 
     Raises `EvaluationError` naming the line that is no assignment, or the incidents that were merged in a circle.
     """
@@ -159,12 +162,12 @@ def read_answers(
         if row is None:
             continue
         key = (row.source, row.report_id)
-        if row.outcome == Outcome.REPEAT:
+        if row.outcome in _AGAIN:
             repeats.add(row.origin)
             kept.setdefault(key, row)
             continue
         known = kept.get(key)
-        if known is None or known.outcome == Outcome.REPEAT:
+        if known is None or known.outcome in _AGAIN:
             # A dict keeps the place of a key that is replaced, so the order stays that of the first assignment.
             kept[key] = row
         elif known.origin == row.origin and (row.revision < known.revision) == first_answers:

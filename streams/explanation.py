@@ -203,6 +203,10 @@ def in_words(assignment: Assignment) -> str:
             if assignment.incident_id is None:
                 return "repeats, under the same id, a report that is no event"
             return f"repeats, under the same id, a report of {incident}"
+        case Outcome.AMENDED:
+            if assignment.incident_id is None:
+                return "amends, under the same id, a report that is no event"
+            return f"amends, under the same id, a report of {incident}"
         case Outcome.NOT_AN_EVENT:
             return "is no event: its category opens no incident"
     went = f"{assignment.outcome}, {incident}" if assignment.incident_id is not None else assignment.outcome

@@ -1,7 +1,7 @@
 """Feedback: what dispatch centres did with incidents, and which step may follow which.
 
 open → accepted → dispatched → disposed → closed, a step may be left out going forward; `reject` from open or accepted;
-`reopen` from closed or rejected (docs/contract.md).
+`reopen` from closed or rejected; from suspected whatever may follow open (docs/contract.md).
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from streams.messages import FEEDBACK, Action, FeedbackMessage, Reason, Status
 ACTIONS = tuple(Action)
 STATUSES = tuple(Status)
 """The numbers of actions and statuses in columns are their places here."""
-OPEN, ACCEPTED, DISPATCHED, DISPOSED, CLOSED, REJECTED = range(6)
+SUSPECTED, OPEN, ACCEPTED, DISPATCHED, DISPOSED, CLOSED, REJECTED = range(7)
 ILLEGAL = -1
 
+_UNTOUCHED = (Status.SUSPECTED, Status.OPEN)
 _LEADS_TO = {
-    Action.ACCEPT: (Status.ACCEPTED, (Status.OPEN,)),
-    Action.DISPATCH: (Status.DISPATCHED, (Status.OPEN, Status.ACCEPTED)),
-    Action.DISPOSE: (Status.DISPOSED, (Status.OPEN, Status.ACCEPTED, Status.DISPATCHED)),
-    Action.CLOSE: (Status.CLOSED, (Status.OPEN, Status.ACCEPTED, Status.DISPATCHED, Status.DISPOSED)),
-    Action.REJECT: (Status.REJECTED, (Status.OPEN, Status.ACCEPTED)),
+    Action.ACCEPT: (Status.ACCEPTED, _UNTOUCHED),
+    Action.DISPATCH: (Status.DISPATCHED, (*_UNTOUCHED, Status.ACCEPTED)),
+    Action.DISPOSE: (Status.DISPOSED, (*_UNTOUCHED, Status.ACCEPTED, Status.DISPATCHED)),
+    Action.CLOSE: (Status.CLOSED, (*_UNTOUCHED, Status.ACCEPTED, Status.DISPATCHED, Status.DISPOSED)),
+    Action.REJECT: (Status.REJECTED, (*_UNTOUCHED, Status.ACCEPTED)),
     Action.REOPEN: (Status.OPEN, (Status.CLOSED, Status.REJECTED)),
 }
 

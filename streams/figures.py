@@ -1,7 +1,7 @@
 """The figures of a city's day: what is in work, what was collapsed, how long it took, how new it is.
 
-The same as the views of ``sinks/migrations/005_figures.sql``, in plain Python over incidents, assignments and dead
-letters: for a replay's files, and as the oracle of the views.
+The same as the views of ``sinks/migrations/005_figures.sql`` and ``006_suspected.sql``, in plain Python over incidents,
+assignments and dead letters: for a replay's files, and as the oracle of the views.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import msgspec
 
 from streams.messages import Assignment, DeadLetterRecord, Incident, Outcome, Status
 
-ENDED = (Status.CLOSED.value, Status.REJECTED.value)
+NOT_IN_WORK = (Status.SUSPECTED.value, Status.CLOSED.value, Status.REJECTED.value)
+"""Nobody has been told of what is suspected."""
 
 
 class OpenByLevel(msgspec.Struct, frozen=True, order=True):
@@ -52,6 +53,16 @@ class OpenByCategory(msgspec.Struct, frozen=True, order=True):
     oldest_opened_at: str
 
 
+class SuspectedByCategory(msgspec.Struct, frozen=True, order=True):
+    """Incidents of which too little is known to tell anybody."""
+
+    category: str
+    category_name: str
+    department: str
+    incidents: int
+    oldest_opened_at: str
+
+
 class ReportsByHour(msgspec.Struct, frozen=True, order=True):
     """Raw and merged counts of one hour (UTC, event time), category and source, by the first answers."""
 
@@ -59,8 +70,9 @@ class ReportsByHour(msgspec.Struct, frozen=True, order=True):
     category: str
     source: str
     reports: int
-    """Neither repeats nor about no event."""
+    """Neither repeats nor amendments nor about no event."""
     repeats: int
+    amended: int
     not_events: int
     incidents: int
     """Founded by one of the reports."""
@@ -110,6 +122,7 @@ class Figures(msgspec.Struct, kw_only=True):
     open_by_level: list[OpenByLevel]
     open_by_cell: list[OpenByCell]
     open_by_category: list[OpenByCategory]
+    suspected_by_category: list[SuspectedByCategory]
     reports_by_hour: list[ReportsByHour]
     time_to_close: list[TimeToClose]
     came_again: list[CameAgain]
@@ -121,6 +134,7 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "open_by_level": OpenByLevel,
     "open_by_cell": OpenByCell,
     "open_by_category": OpenByCategory,
+    "suspected_by_category": SuspectedByCategory,
     "reports_by_hour": ReportsByHour,
     "time_to_close": TimeToClose,
     "came_again": CameAgain,
@@ -147,7 +161,8 @@ def figures_of(
     letters = {(one.origin, one.reason): one for one in dead_letters}
     all_incidents = list(standing.values())
     first_answers = [one for one in answers.values() if one.revision == 0]
-    in_work = [incident for incident in all_incidents if incident.status not in ENDED]
+    in_work = [incident for incident in all_incidents if incident.status not in NOT_IN_WORK]
+    suspected = [incident for incident in all_incidents if incident.status == Status.SUSPECTED]
     return Figures(
         open_by_level=_open_by_level(in_work),
         open_by_cell=[
@@ -167,6 +182,10 @@ def figures_of(
                 _oldest(some),
             )
             for (category, department), some in _grouped(((one.category, one.department), one) for one in in_work)
+        ],
+        suspected_by_category=[
+            SuspectedByCategory(category, some[0].category_name, department, len(some), _oldest(some))
+            for (category, department), some in _grouped(((one.category, one.department), one) for one in suspected)
         ],
         reports_by_hour=[
             _reports_by_hour(hour, category, source, some)
@@ -231,12 +250,13 @@ def _open_by_level(in_work: list[Incident]) -> list[OpenByLevel]:
 
 def _reports_by_hour(hour: str, category: str, source: str, answers: list[Assignment]) -> ReportsByHour:
     repeats = sum(one.outcome == Outcome.REPEAT for one in answers)
+    amended = sum(one.outcome == Outcome.AMENDED for one in answers)
     not_events = sum(one.outcome == Outcome.NOT_AN_EVENT for one in answers)
-    reports = len(answers) - repeats - not_events
+    reports = len(answers) - repeats - amended - not_events
     founded = sum(
         one.outcome == Outcome.OPENED or (one.outcome == Outcome.LATE and not one.why.found) for one in answers
     )
-    return ReportsByHour(hour, category, source, reports, repeats, not_events, founded, reports - founded)
+    return ReportsByHour(hour, category, source, reports, repeats, amended, not_events, founded, reports - founded)
 
 
 def _time_to_close(incidents: list[Incident]) -> list[TimeToClose]:

@@ -55,6 +55,8 @@ def platform_named(headers: Sequence[tuple[str, bytes]]) -> str | None:
 
 REPORTS = "reports"
 INCIDENTS = "incidents"
+SUSPECTED_INCIDENTS = "incidents.suspected"
+"""Incidents while they are `suspected`: for ClickHouse, not for dispatch centres."""
 ASSIGNMENTS = "assignments"
 DEAD_LETTERS = "dead-letters"
 FEEDBACK = "dispatch.feedback"
@@ -79,6 +81,7 @@ class Outcome(StrEnum):
     OPENED = "opened"
     JOINED = "joined"
     REPEAT = "repeat"
+    AMENDED = "amended"
     LATE = "late"
     REOPENED = "reopened"
     NOT_AN_EVENT = "not_an_event"
@@ -107,6 +110,7 @@ class Reason(StrEnum):
 class Status(StrEnum):
     """Where an incident stands in its life."""
 
+    SUSPECTED = "suspected"
     OPEN = "open"
     ACCEPTED = "accepted"
     DISPATCHED = "dispatched"

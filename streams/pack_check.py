@@ -7,10 +7,12 @@ What a file may leave out, and what holds then:
 
 - ``[source.<name>]``: the whole entry (``accuracy_m`` 50, ``crs`` wgs84) or any key of it; ``fallback_category`` none;
   ``confidence`` none; ``witness`` the source's own reporter (``device_id``, ``camera_id``, ``caller``, ``worker_id``),
-  ``"none"`` for a source without one.
+  ``"none"`` for a source whose reporters nothing tells apart: together they are one witness; ``"id"`` makes each report
+  its own.
 - ``[platform.<name>]``: see :mod:`streams.platform_check`.
 - ``[[category]]``: ``accuracy_cap_m`` 30, ``reopen_s`` 0 (a closed incident is never reopened by a report), ``event``
-  true, ``priority`` 3, ``department`` empty, no ``sla``, no ``labels``.  With ``event = false`` also ``radius_m`` and
+  true, ``priority`` 3, ``department`` empty, no ``sla``, no ``labels``, ``confidence`` of the sources, no
+  ``confirm_below``.  With ``event = false`` also ``radius_m`` and
   ``window_s`` (0).
 - ``[match]`` and ``[category.match]``: see :mod:`streams.match_check`.
 - ``[[rule]]``: ``clear`` (the threshold itself), ``for_s`` 0, ``priority`` (the category's), ``unit`` (any; what one
@@ -278,6 +280,8 @@ def _read_categories(file: TomlFile) -> list[Category]:
         sla = _read_sla(table)
         labels = _read_labels(table, code, codes, owner_of_label)
         own = table.table("match")
+        confidence = _read_confidence(table)
+        confirm_below = table.number("confirm_below", None, 0, 0.99)
         table.warn_of_unknown_keys()
         if not table.sound or code is None or name is None or group is None or department is None:
             continue
@@ -303,6 +307,8 @@ def _read_categories(file: TomlFile) -> list[Category]:
                 department=department,
                 sla=sla,
                 labels=labels,
+                confidence=confidence,
+                confirm_below=confirm_below,
             )
         )
     if common is not None:
@@ -324,6 +330,20 @@ def _read_sla(category: TomlTable) -> Sla | None:
         category.sound = False
         return None
     return Sla(amount, unit)
+
+
+def _read_confidence(category: TomlTable) -> dict[str, float]:
+    table = category.table("confidence")
+    if table is None:
+        return {}
+    found: dict[str, float] = {}
+    for source in SOURCES:
+        confidence = table.number(source, None, 0, 1)
+        if confidence is not None:
+            found[source] = confidence
+    for source in sorted(set(table.values) - set(SOURCES)):
+        table.fault(source, f"unknown source {source!r}: not one of {', '.join(SOURCES)}")
+    return found
 
 
 def _read_labels(

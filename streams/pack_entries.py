@@ -60,7 +60,7 @@ class SourceEntry:
     confidence: float | None = None
     """0-1, how far one report of this source can be trusted; None where the pack does not say."""
     witness: str | None = None
-    """The message field that names an independent witness; None where the source has none."""
+    """The message field that names an independent witness; None where nothing tells its reporters apart."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,10 @@ class Category:
     match: Match
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Each source's own labels for this category."""
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    """0-1 by source, how far one report of it about this category can be trusted, where not as of any other."""
+    confirm_below: float | None = None
+    """0-1; an incident that is less sure than this stays `suspected`.  None: none does."""
 
 
 @dataclass(frozen=True)

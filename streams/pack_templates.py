@@ -18,8 +18,10 @@ levels = [{levels}]
 [source.iot]
 accuracy_m = 5
 crs = "wgs84"
+# How far one witness alone is believed, 0 to 1; two witnesses' odds multiply.
 confidence = 0.9
-# Two readings of one device are one witness.
+# The field that names an independent witness: two readings of one device are one.  "id" makes each report its own
+# witness, "none" the whole source a single one.
 witness = "device_id"
 
 [source.video]
@@ -99,9 +101,15 @@ window_s = 86400
 reopen_s = 259200
 priority = 3
 department = "环卫处"
+# Below this confidence an incident stays suspected: in ClickHouse, but told to nobody until a second witness (another
+# camera, a call) or somebody's feedback confirms it.  Without the key all are told.
+# confirm_below = 0.65
 [category.sla]
 amount = 4
 unit = "work_hour"
+# How far one report of a source is believed about this category, where not as about any other.
+# [category.confidence]
+# video = 0.6
 [category.labels]
 video = ["garbage_exposed"]
 hotline = ["暴露垃圾"]

@@ -22,7 +22,7 @@ from datetime import datetime
 
 from streams.dead_letters import DeadLetter
 from streams.error_model import DispatchModel, ErrorModel
-from streams.messages import Assignment, Incident
+from streams.messages import Assignment, Incident, Status
 from streams.pack import CityPack
 from streams.privacy import TEST_KEY
 from streams.recording import RecordedMessage
@@ -91,7 +91,7 @@ def rehearse(
         decided = service.take(part)
         if heard is not None:
             heard(*decided)
-        centre.hear(service.told)
+        centre.hear(incident for incident in service.told if incident.status != Status.SUSPECTED)
         for report in world.said():
             waiting.add(world.wire.late_batches(report))
         messages += part

@@ -45,7 +45,7 @@ class ReplayCounts:
         """What `summary.json` holds; ``seconds`` is the time the replay took."""
         reports = self.outcomes.total()
         repeats = self.outcomes[Outcome.REPEAT.value]
-        events = reports - repeats - self.outcomes[Outcome.NOT_AN_EVENT.value]
+        events = reports - repeats - self.outcomes[Outcome.AMENDED.value] - self.outcomes[Outcome.NOT_AN_EVENT.value]
         return {
             "records": self.records,
             "elements": self.elements,

@@ -41,6 +41,7 @@ _DTYPES: dict[str, Any] = {
     "asset_key": np.uint64,
     "address_key": np.uint64,
     "signature": np.uint64,
+    "content": np.uint32,
     "report_id": np.object_,
     "platform": np.object_,
     "device": np.object_,
@@ -91,9 +92,11 @@ class LocatedReports:
         Hashes of whatever may tell that two reports speak of one place; 0 where there is none.
     signature : uint64, shape (n, words)
         Of address and text (:mod:`streams.signatures`); all zero where there is none.
+    content : uint32
+        Hash of what the message says (label, position, asset, address, text); 0 where it must not be compared.
     report_id, platform, device, witness, asset_id, address, text : object (str)
         Empty where there is none.  ``device`` is the sensor or camera; ``witness`` the independent reporter, a caller
-        as a keyed hash; address and text are masked.
+        as a keyed hash, `streams.witnesses.SOURCE_ITSELF` for a source that has none; address and text are masked.
     reading : object (:class:`Reading`)
         What a sensor read, for rules to judge; None for whatever is a report already.
     """
@@ -118,6 +121,7 @@ class LocatedReports:
     asset_key: Keys
     address_key: Keys
     signature: Keys
+    content: npt.NDArray[np.uint32]
     report_id: Texts
     platform: Texts
     device: Texts
@@ -134,13 +138,14 @@ class LocatedReports:
     def from_columns(cls, **columns: Any) -> LocatedReports:
         """Columns of any sequence type, converted to their dtypes.
 
-        Without a topic a report comes through its source's own; platform, device, reading, confidence, signature and
-        the keys of its place may be left out.
+        Without a topic a report comes through its source's own; platform, device, reading, confidence, content,
+        signature and the keys of its place may be left out.
         """
         rows = len(columns["time_ms"])
         columns = {
             "topic": columns["source"],
             "confidence": np.full(rows, np.nan),
+            "content": np.zeros(rows, np.uint32),
             "platform": np.full(rows, "", np.object_),
             "device": np.full(rows, "", np.object_),
             "reading": np.full(rows, None, np.object_),

@@ -25,6 +25,7 @@ from streams.messages import (
     REPORTS,
     SOURCE_OF_TOPIC,
     SOURCES,
+    SUSPECTED_INCIDENTS,
     Action,
     Assignment,
     DeadLetterRecord,
@@ -43,7 +44,7 @@ from streams.messages import (
 
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI_VERSION = "3.0.0"
-PROMISES_VERSION = "1.2.0"
+PROMISES_VERSION = "1.3.0"
 """Of what the AsyncAPI document promises; raised when that changes, not with each release of the service."""
 
 Schema = dict[str, Any]
@@ -91,7 +92,8 @@ SENT_MESSAGES: dict[str, type] = {
 # What each field means.  "Type.field" where it differs from the plain "field".
 _MEANING = {
     # what sources send
-    "id": "Identifies the message within its source and platform. The same id again is a repeat, not a new report.",
+    "id": "Identifies the message within its source and platform. The same id again is a repeat of the report, or if "
+    "it says something else amends it; it is not a new one.",
     "time": "When it was seen or measured: RFC 3339 with an offset, or Unix milliseconds without a decimal point.",
     "platform": "Which of several platforms of this source sent it; ids need to be unique only within one.",
     "SourceHeaders.platform": "The platform whose names, nesting, units and codes the value has, as the city's pack "
@@ -110,7 +112,8 @@ _MEANING = {
     "state": "Of an alarm: raised (also when this is absent) or cleared.",
     "camera_id": "The camera. One that stands in the city's device registry needs to send no position.",
     "event_type": "What the analytics saw, in the video platform's word for it.",
-    "VideoMessage.confidence": "How sure the analytics are, 0 to 1.",
+    "VideoMessage.confidence": "How sure the analytics are, 0 to 1. It counts where it is less than the city's pack "
+    "believes the source.",
     "snapshot_url": "Where the picture is. The picture itself never travels.",
     "category": "What it is about, in the source's own word for it; the city's catalogue knows these words.",
     "text": "What was said. Telephone and identity numbers are masked before anything else sees it.",
@@ -124,7 +127,7 @@ _MEANING = {
     "FeedbackMessage.time": "When it was done: RFC 3339 with an offset, or Unix milliseconds without a decimal point.",
     "FeedbackMessage.platform": "Which of several dispatch centres sent it; ids need to be unique only within one.",
     "action": "What was done: open -> accepted -> dispatched -> disposed -> closed, where steps may be left out going "
-    "forward; reject from open or accepted; reopen from closed or rejected.",
+    "forward; reject from open or accepted; reopen from closed or rejected. From suspected as from open.",
     "FeedbackMessage.incident_id": "The incident it was done to.",
     "actor": "The office or post that did it.",
     "FeedbackMessage.reason": "Why, in words.",
@@ -132,7 +135,8 @@ _MEANING = {
     "incident_id": "Identifies the incident for ever: city code, category group, and a hash of its founding report.",
     "version": "Counts the incident's changes from 1; of two messages the higher version stands. Versions may be left "
     "out, never an opening, a new source, a merge or a closing.",
-    "status": "Where the incident stands in its life. Only feedback closes.",
+    "status": "Where the incident stands in its life. Only feedback closes. Suspected: too little is known to tell "
+    "anybody; such states are on the topic `incidents.suspected`.",
     "Incident.category": "Code of its category in the city's catalogue.",
     "category_name": "Name of its category.",
     "priority": "1 (highest) to 4.",
@@ -150,11 +154,12 @@ _MEANING = {
     "last_report_at": "Latest event time among its reports.",
     "updated_at": "When what caused the latest change reached the service.",
     "closed_at": "When it was closed; null while it is not.",
-    "report_count": "Reports it consists of, without repeats.",
+    "report_count": "Reports it consists of, without repeats and amendments.",
     "repeat_count": "Messages that said again, under the same id, what a report had said.",
     "sources": "Reports by source.",
-    "witness_count": "Independent reporters: devices, cameras, callers, workers. Null until it is counted.",
-    "Incident.confidence": "How sure it is that this happened, 0 to 1. Null until it is computed.",
+    "witness_count": "Independent reporters: devices, cameras, callers, workers. Who reports again is the same one.",
+    "Incident.confidence": "How sure it is that this happened, 0 to 1, by what its witnesses are worth together. Null "
+    "where the city's pack does not say how far any of their sources is believed.",
     "sla_due_at": "By when it must be closed. Null until deadlines are watched.",
     "overdue": "Whether that time has passed. Null until deadlines are watched.",
     "merged_into": "The incident that this one became part of.",
@@ -373,8 +378,8 @@ EXAMPLES: dict[str, list[Any]] = {
             "report_count": 2,
             "repeat_count": 0,
             "sources": {"hotline": 1, "patrol": 1},
-            "witness_count": None,
-            "confidence": None,
+            "witness_count": 2,
+            "confidence": 0.978,
             "sla_due_at": None,
             "overdue": None,
             "merged_into": None,
@@ -578,8 +583,15 @@ _TOPICS = {
     ),
     INCIDENTS: _Topic(
         "incident",
-        "Every incident as it stands, compacted by its id: whoever reads from the start knows all of them.",
+        "Every incident as it stands, compacted by its id: whoever reads from the start knows all of them, but those "
+        "that are suspected.",
         {"send": "Tell an incident's new state."},
+    ),
+    SUSPECTED_INCIDENTS: _Topic(
+        "incident",
+        "Incidents as they stood while they were suspected, compacted by their id; of one that is on `incidents` too, "
+        "the higher version stands. For databases and maps: a dispatch centre need not read it.",
+        {"send": "Tell the new state of an incident that is suspected."},
     ),
     ASSIGNMENTS: _Topic(
         "assignment",

@@ -21,6 +21,7 @@ from streams.dead_letters import DeadLetter
 from streams.dedupe import Decided, Dedupe
 from streams.dedupe_kernels import (
     AFTER_ITS_END,
+    AMENDED,
     BEFORE_ITS_END,
     FOUNDED,
     IN_WINDOW,
@@ -49,6 +50,7 @@ from streams.readings import AlarmStates
 from streams.reports import NO_POSITION, LocatedReports
 from streams.routing import owner
 from streams.terms import CITY_ITSELF, Terms
+from streams.witnesses import confidence_of
 
 _LATEST_KEPT = 4
 """Of how many latest reports of an incident is known which they are: one may leave it again."""
@@ -59,10 +61,11 @@ class Decisions:
     """What a batch of reports and feedback led to.
 
     ``assignments`` are in the order of the reports, ``rows`` the reports they speak of, or that a correction of an
-    earlier answer came of; ``incidents`` are what
-    consumers must be told, in order: each opening, reopening, further source and feedback, and the last state of
-    whatever changed.  ``dead_letters`` are the feedback that was refused, ``dead_letter_rows`` their places in the
-    feedback and ``refused_actions`` what each wanted.  ``feedback`` counts by action what was applied,
+    earlier answer came of; ``incidents`` are what consumers must be told, in order: each opening, reopening, further
+    source, confirmation, amendment, correction and feedback, and the last state of whatever changed; one that is
+    suspected is not for dispatch centres.  ``dead_letters`` are the feedback that was refused, ``dead_letter_rows``
+    their places in the feedback and ``refused_actions`` what each wanted.  ``feedback`` counts by action what was
+    applied,
     ``feedback_repeats`` what had been before.  ``newest_ingested_ms`` is the newest ingestion time among reports and
     feedback, 0 without any.
     """
@@ -297,7 +300,7 @@ class Shard:
         sources = reports.source.tolist()
         incidents = decided.incident.tolist()
         ids = reports.report_id.tolist()
-        is_new = (decided.incident >= 0) & (decided.outcome != REPEAT) & (decided.outcome != REDELIVERED)
+        is_new = (decided.incident >= 0) & ~np.isin(decided.outcome, (REPEAT, AMENDED, REDELIVERED))
         for row in [*np.flatnonzero(is_new).tolist(), len(reports)]:
             while due[taken] <= 2 * row:  # what was told before this report changed anything
                 of_snapshot[order[taken]] = self._evidence(incident_of[taken])
@@ -351,7 +354,8 @@ class Shard:
                 rows[name].tolist()
                 for name in (
                     "version", "category", "cell", "lon_e7", "lat_e7", "accuracy_cm",
-                    "report_count", "repeat_count", "by_source", "pack", "status", "recurrence_of",
+                    "report_count", "repeat_count", "by_source", "pack", "status", "recurrence_of", "witness_count",
+                    "odds",
                 )
             ),
             strict=True,
@@ -360,6 +364,7 @@ class Shard:
         made = []
         for i, (
             version, kind, cell, lon_e7, lat_e7, accuracy_cm, reports, repeats, by_source, pack, status, recurrence_of,
+            witnesses, odds,
         ) in enumerate(numbers):  # fmt: skip
             category = self.terms.categories[kind]
             codes = CITY_ITSELF if cell < 0 else self.terms.cells[cell]
@@ -389,6 +394,8 @@ class Shard:
                     report_count=reports,
                     repeat_count=repeats,
                     sources={source: count for source, count in zip(SOURCES, by_source, strict=True) if count},
+                    witness_count=witnesses,
+                    confidence=confidence_of(odds),
                     recurrence_of=past_ids.get(recurrence_of),
                     pack_version=self._pack_versions[pack],
                     evidence=evidence[i],
@@ -403,9 +410,9 @@ class Shard:
         numbers = numbers[numbers >= 0]
         ids = dict(zip(numbers.tolist(), self._incident_ids(self.dedupe.incidents[numbers]), strict=True))
         terms = self.terms
-        category_of_incident = self.dedupe.incidents["category"][decided.incident[rows]].tolist()
         columns = (
-            decided.outcome[rows], decided.how[rows], decided.same[rows], decided.incident[rows],
+            decided.judged_by[rows], decided.outcome[rows], decided.how[rows], decided.same[rows],
+            decided.incident[rows],
             decided.allowed_cm[rows], decided.score[rows], decided.terms[rows], decided.distance_cm2[rows],
             decided.gap_ms[rows], decided.behind_ms[rows], decided.runner_up[rows], decided.runner_up_cm2[rows],
             decided.runner_up_score[rows], took.lon_e7 == NO_POSITION, took.source, took.category, took.topic,
@@ -417,12 +424,12 @@ class Shard:
             runner_up, runner_up_cm2, runner_up_score, is_nowhere, source, category, topic, partition, offset, index,
             report_id,
         ) in zip(
-            _rfc3339(took.time_ms), category_of_incident, *(column.tolist() for column in columns), strict=True
+            _rfc3339(took.time_ms), *(column.tolist() for column in columns), strict=True
         ):  # fmt: skip
             score: int | None = None
             distance_m: float | None = None
             gap_s: float | None = None
-            if outcome == REPEAT:
+            if outcome in (REPEAT, AMENDED):
                 why = Why(rule="same_report")
             elif outcome == NOT_AN_EVENT:
                 why = Why(rule="not_an_event")
@@ -440,9 +447,7 @@ class Shard:
                     distance_m = round(math.sqrt(cm2) / 100, 1)
                     gap_s = round(gap_ms / 1000, 1)
                 if runner_up >= 0:
-                    why.runner_up = RunnerUp(
-                        ids[runner_up], runner_up_score, round(math.sqrt(runner_up_cm2) / 100, 1)
-                    )
+                    why.runner_up = RunnerUp(ids[runner_up], runner_up_score, round(math.sqrt(runner_up_cm2) / 100, 1))
                     if how == FOUNDED:
                         why.rule = "not_enough"
                 if outcome == LATE:

@@ -28,6 +28,7 @@ from streams.privacy import CallerHasher, mask_beginning
 from streams.refusal import Refusal, shown
 from streams.reports import Reading
 from streams.terms import PackTerms
+from streams.witnesses import SOURCE_ITSELF
 
 NO_CATEGORY = -1
 """The category of a message whose label the catalogue does not know."""
@@ -168,7 +169,9 @@ class StatementReader:
         )
 
     def _witness(self, name: str | None, message: SourceMessage) -> str:
-        who = getattr(message, name, None) if name else None
+        if name is None:
+            return SOURCE_ITSELF
+        who = getattr(message, name, None)
         if not who:
             return ""
         return self._hasher.hash(who) if name == "caller" else str(who)

@@ -19,6 +19,9 @@ from streams.messages import SOURCES, TOPIC_OF_SOURCE
 from streams.pack import CityPack
 from streams.pack_entries import Category, Match
 from streams.readings import ReadingRules, RuleTerms
+from streams.witnesses import UNKNOWN_ODDS, odds_of
+
+NO_ODDS = (UNKNOWN_ODDS,) * 4
 
 
 class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
@@ -98,6 +101,10 @@ class CategoryTerms(msgspec.Struct, frozen=True, array_like=True):
     priority: int
     department: str
     match: MatchTerms
+    odds: tuple[int, int, int, int] = NO_ODDS
+    """By source, how far one witness is believed: log-odds in thousandths, or `UNKNOWN_ODDS`."""
+    confirm_odds: int = UNKNOWN_ODDS
+    """Below these odds an incident stays `suspected`; `UNKNOWN_ODDS`: none does."""
 
 
 class CellCodes(msgspec.Struct, frozen=True, array_like=True):
@@ -195,6 +202,8 @@ class PackTerms(Terms):
                     category.priority,
                     category.department,
                     MatchTerms.from_match(category.match, category, related.get(category.code, {})),
+                    _odds(pack, category),
+                    odds_of(category.confirm_below),
                 )
             )
         self.reading_rules = ReadingRules.from_pack(pack)
@@ -240,6 +249,14 @@ class PackTerms(Terms):
             )
             number = self._of_cells[at] = self.cell(_codes_of(self._grid, at[0], layer_codes))
         return number
+
+
+def _odds(pack: CityPack, category: Category) -> tuple[int, int, int, int]:
+    """How far one report of each source is believed about the category, its own word before its source's."""
+    iot, video, hotline, patrol = (
+        odds_of(category.confidence.get(source, pack.sources[source].confidence)) for source in SOURCES
+    )
+    return iot, video, hotline, patrol
 
 
 def _codes_of(grid: Grid, cell: int, layer_codes: tuple[tuple[str, str], ...]) -> CellCodes:

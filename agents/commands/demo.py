@@ -137,7 +137,8 @@ def _tell(
     figures = {
         "elements": elements,
         "reports": len(assignments),
-        "incidents": len(centre.incidents),
+        "incidents": len(centre.incidents.keys() | centre.suspected.keys()),
+        "suspected": len(centre.suspected.keys() - centre.incidents.keys()),
         "collapsed": scores.collapsed,
         "wrongly_merged": scores.wrongly_merged,
         "true_events_reported": day.events_reported,
@@ -160,7 +161,10 @@ def _tell(
     table.add_row("dead letters", f"{centre.dead_letters.total():,}", f"  {_counts(figures['dead_letters'])}")
     table.add_row("reports", f"{len(assignments):,}", f"  {_counts(outcomes)}")
     table.add_row(
-        "incidents", f"{len(centre.incidents):,}", f"  of {day.events_reported:,} true events that were reported"
+        "incidents", f"{figures['incidents']:,}", f"  of {day.events_reported:,} true events that were reported"
+    )
+    table.add_row(
+        "suspected", f"{figures['suspected']:,}", "  of these, and told to nobody: one camera's word is too little"
     )
     table.add_row("collapsed", _percent(scores.collapsed), "  share of reports that needed no incident of their own")
     table.add_row("wrongly merged", _percent(scores.wrongly_merged), "  share of true events that share an incident")

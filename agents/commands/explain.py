@@ -201,6 +201,7 @@ _BECAME: dict[str, str] = {
     Outcome.OPENED: "founded it",
     Outcome.JOINED: "joined",
     Outcome.REPEAT: "same id again",
+    Outcome.AMENDED: "amended",
     Outcome.REOPENED: "reopened it",
 }
 

@@ -41,8 +41,8 @@ Examples:
 def status(place: str, rows: int, as_json: bool) -> None:
     """Say how the city stands: incidents in work, raw and merged counts, time to close, dead letters, freshness.
 
-    In work is what is neither closed nor rejected.  Merging changes what is reported and what is accepted, so reports
-    and incidents always stand side by side.  --json has every row.
+    In work is what is neither suspected nor closed nor rejected.  Merging changes what is reported and what is
+    accepted, so reports and incidents always stand side by side.  --json has every row.
     """
     kind = kind_of(place)
     if kind == "folder":
@@ -83,15 +83,17 @@ def _lines(path: Path, kind: type[T]) -> Iterator[T]:
 
 
 def _show(console: Console, figures: Figures, rows: int) -> None:
-    by_source: defaultdict[str, list[int]] = defaultdict(lambda: [0] * 5)
+    by_source: defaultdict[str, list[int]] = defaultdict(lambda: [0] * 6)
     for hour in figures.reports_by_hour:
-        for at, count in enumerate((hour.reports, hour.incidents, hour.collapsed, hour.repeats, hour.not_events)):
+        for at, count in enumerate(
+            (hour.reports, hour.incidents, hour.collapsed, hour.repeats, hour.amended, hour.not_events)
+        ):
             by_source[hour.source][at] += count
-    total = [sum(counts) for counts in zip(*by_source.values(), strict=True)] or [0] * 5
+    total = [sum(counts) for counts in zip(*by_source.values(), strict=True)] or [0] * 6
     _table(
         console,
         "Reports, raw and merged",
-        ("source", "reports", "incidents founded", "collapsed", "repeats", "no event"),
+        ("source", "reports", "incidents founded", "collapsed", "repeats", "amended", "no event"),
         [[source, *counts] for source, counts in [*sorted(by_source.items()), ("all", total)]],
         len(by_source) + 1,
     )
@@ -114,6 +116,17 @@ def _show(console: Console, figures: Figures, rows: int) -> None:
         sorted(
             ([one.category, one.category_name, one.incidents, _time(one.oldest_opened_at)]
              for one in figures.open_by_category),
+            key=lambda row: -int(row[2]),
+        ),
+        rows,
+    )  # fmt: skip
+    _table(
+        console,
+        "Suspected by category",
+        ("category", "name", "suspected", "oldest"),
+        sorted(
+            ([one.category, one.category_name, one.incidents, _time(one.oldest_opened_at)]
+             for one in figures.suspected_by_category),
             key=lambda row: -int(row[2]),
         ),
         rows,

@@ -99,7 +99,7 @@ def test_raw_and_merged_counts_add_up() -> None:
     _, assignments, _ = a_week(seed=6)
     hours = figures_of([], assignments, []).reports_by_hour
     first = {one.origin: one for one in assignments if one.revision == 0}
-    assert sum(one.reports + one.repeats + one.not_events for one in hours) == len(first)
+    assert sum(one.reports + one.repeats + one.amended + one.not_events for one in hours) == len(first)
     assert all(one.reports == one.incidents + one.collapsed for one in hours)
 
 

@@ -90,6 +90,32 @@ radius_m = 30
 window_s = 600
 """
 
+
+def _edited(text: str, *changes: tuple[str, str]) -> str:
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+DOUBTING_CITY_TOML = _edited(
+    CITY_TOML,
+    ("accuracy_m = 5\n", "accuracy_m = 5\nconfidence = 0.9\n"),
+    ("accuracy_m = 50\n", "accuracy_m = 50\nconfidence = 0.8\n"),
+    ("accuracy_m = 10\n", "accuracy_m = 10\nconfidence = 0.95\n"),
+)
+"""How far sources are believed; of the hotline nobody says."""
+DOUBTING_CATALOGUE_TOML = _edited(
+    CATALOGUE_TOML,
+    ('code = "manhole"\n', 'code = "manhole"\nconfirm_below = 0.85\n'),
+    ('code = "cover-noise"\n', 'code = "cover-noise"\nconfirm_below = 0.7\n'),
+    (
+        'accuracy_cap_m = 0\npriority = 3\ndepartment = "排水处"\n',
+        'accuracy_cap_m = 0\npriority = 3\ndepartment = "排水处"\n[category.confidence]\nvideo = 0.4\nhotline = 0.65\n',
+    ),
+)
+"""What is weakly said of covers is suspected: of a manhole by one camera, of a noise by one call."""
+
 DEVICES_CSV = """\
 id,kind,lon,lat,crs,accuracy_m,asset_id,expected_interval_s
 cover-1,manhole_cover,-0.001,0.001,,3,C-1,3600

@@ -6,12 +6,13 @@ it takes from the service is the names of incidents, for a hash cannot be known 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.pack import CityPack
+from streams.pack import Category, CityPack
 
 FUTURE_MS, TOO_OLD_MS, LATENESS_MS, YEAR_MS = 600_000, 30 * 86_400_000, 600_000, 366 * 86_400_000
 FORWARD = ["open", "accepted", "dispatched", "disposed", "closed"]
@@ -20,6 +21,7 @@ STEP = {"accept": "accepted", "dispatch": "dispatched", "dispose": "disposed", "
 
 def next_status(status: str, action: str) -> str | None:
     """What an action leads to; None if it may not follow."""
+    status = "open" if status == "suspected" else status
     if action == "reject":
         return "rejected" if status in ("open", "accepted") else None
     if action == "reopen":
@@ -27,6 +29,12 @@ def next_status(status: str, action: str) -> str | None:
     if status == "rejected" or FORWARD.index(STEP[action]) <= FORWARD.index(status):
         return None
     return STEP[action]
+
+
+def log_odds(confidence: float) -> int:
+    """In thousandths; nobody is believed more than 0.99 or less than 0.01."""
+    share = min(max(confidence, 0.01), 0.99)
+    return round(1000 * math.log(share / (1 - share)))
 
 
 def written(time_ms: int) -> str:
@@ -50,6 +58,11 @@ class Known:
     last_ms: int
     ended_ms: int | None = None
     has_recurred: bool = False
+    confirm_below: float | None = None
+    witnesses: dict[Any, tuple[int, list[int]]] = field(default_factory=dict)
+    """Who saw it: when he was heard last, and the log-odds of each of his reports."""
+    former: list[list[int]] = field(default_factory=list)
+    """The log-odds of witnesses who were forgotten."""
     states: list[dict[str, Any]] = field(default_factory=list)
     """Every state since the last batch; `must_tell` are the numbers of those that may not be left out."""
     must_tell: set[int] = field(default_factory=set)
@@ -58,6 +71,37 @@ class Known:
         if tell:
             self.must_tell.add(len(self.states))
         self.states.append({**self.fields, "sources": dict(self.fields["sources"])})
+
+    def hear(self, who: Any, came_ms: int, confidence: float | None, now: int) -> None:
+        """A report is one witness's; odds of witnesses add up, each by the most he was believed."""
+        last_ms, odds = self.witnesses.get(who, (came_ms, []))
+        if last_ms < now - TOO_OLD_MS:
+            self.former.append(odds)
+            last_ms, odds = came_ms, []
+        self.witnesses[who] = (max(last_ms, came_ms), odds)
+        if confidence is not None:
+            odds.append(log_odds(confidence))
+        all_odds = [*self.former, *(said for _, said in self.witnesses.values())]
+        best = [max(said) for said in all_odds if said]
+        together = sum(one for one in best if one > 0) if max(best, default=0) >= 0 else max(best)
+        self.fields["witness_count"] = len(all_odds)
+        self.fields["confidence"] = round(1 / (1 + math.exp(-together / 1000)), 3) if best else None
+        self.odds = together if best else None
+
+    odds: int | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        return self.confirm_below is not None and self.odds is not None and self.odds < log_odds(self.confirm_below)
+
+    def settle(self, *, may_doubt: bool) -> bool:
+        """Whether it was suspected and is no longer."""
+        if may_doubt and self.is_doubtful:
+            self.fields["status"] = "suspected"
+        if self.fields["status"] != "suspected" or self.is_doubtful:
+            return False
+        self.fields["status"] = "open"
+        return True
 
 
 @dataclass(frozen=True)
@@ -128,11 +172,12 @@ class ContractCity:
 
         key = (source, message.get("platform") or "", message["id"])
         device = message.get("device_id") or message.get("camera_id")
+        said: Any = (label, *(message.get(name) for name in ("lon", "lat", "crs", "asset_id", "address", "text")))
         self.newest_mark_ms = max(self.newest_mark_ms, mark_ms)
         if device and time_ms >= self.newest_mark_ms - TOO_OLD_MS:
             platform, first = self.copies.setdefault((source, device, category.code, time_ms // 1000), (key[1], key))
             if platform != key[1]:
-                key = first
+                key, said = first, None  # the same in another platform's words
         origin = (topic, partition, offset)
         known = self.reports.get((category.group, key))
         if known is not None and known["last_ms"] >= now - TOO_OLD_MS:
@@ -141,14 +186,22 @@ class ContractCity:
                 return Answer("redelivered", incident_id)
             known["origins"][origin] = came_ms
             known["last_ms"] = max(known["last_ms"], came_ms)
+            amends = None not in (said, known["said"]) and said != known["said"]
+            known["said"] = said or known["said"]
             if incident_id is not None:
                 incident = self.incidents[incident_id]
-                incident.fields["repeat_count"] += 1
-                incident.changed(tell=False)
-            return Answer("repeat", incident_id, rule="same_report")
-        known = self.reports[category.group, key] = {
-            "last_ms": came_ms, "origins": {origin: came_ms}, "incident_id": None
-        }  # fmt: skip
+                if amends:
+                    self._amend(incident, pack, category, came_ms, message, source, east_m, known["has_founded"])
+                else:
+                    incident.fields["repeat_count"] += 1
+                incident.changed(tell=amends)
+            if incident_id is not None or not amends or not category.event:
+                return Answer("amended" if amends else "repeat", incident_id, rule="same_report")
+        else:
+            known = self.reports[category.group, key] = {
+                "last_ms": came_ms, "origins": {origin: came_ms}, "incident_id": None, "said": said,
+                "has_founded": False,
+            }  # fmt: skip
         if not category.event:
             return Answer("not_an_event", rule="not_an_event")
 
@@ -166,11 +219,16 @@ class ContractCity:
         late_s = (now - time_ms) / 1000 if time_ms < held_from else None
         matches = [match for match in near if not match[0]]
         evidence = {"source": source, "report_id": message["id"]}
+        name_of_witness = {"iot": "device_id", "video": "camera_id", "hotline": "caller", "patrol": "worker_id"}
+        who = message.get(name_of_witness[source]) or ("nobody", *key, came_ms, offset)
+        given = category.confidence.get(source, pack.sources[source].confidence)
+        believed = min((one for one in (given, message.get("confidence")) if one is not None), default=None)
         if matches:
             _, distance_m, _, name, how = matches[0]
             incident = self.incidents[name]
             known["incident_id"] = name
             gap_s = abs(time_ms - incident.last_ms) / 1000
+            was_rejected = how == "reopened" and incident.fields["status"] == "rejected"
             if how == "reopened":
                 incident.fields["status"] = "open"
                 incident.ended_ms = None
@@ -186,7 +244,9 @@ class ContractCity:
                 "closed_at": None if how == "reopened" else incident.fields["closed_at"],
                 "evidence": [incident.fields["evidence"][0], evidence],
             }
-            incident.changed(tell=is_new or how == "reopened")
+            incident.hear((source, who), came_ms, believed, now)
+            is_confirmed = incident.settle(may_doubt=was_rejected)
+            incident.changed(tell=is_new or is_confirmed or how == "reopened")
             outcome = "late" if late_s is not None else "reopened" if how == "reopened" else "joined"
             return Answer(outcome, name, distance_m, gap_s, _RULES[how], late_s)
 
@@ -195,26 +255,43 @@ class ContractCity:
         past = near[0][3] if near else None
         if past is not None:
             self.incidents[past].has_recurred = True
-        west = east_m is not None and east_m <= 0
-        codes = (None,) * 4 if east_m is None else ("990101001001002", "990101001001", "990101001", "990101")
-        codes = codes if west or east_m is None else ("990102", None, None, "990102")
         incident = self.incidents[founded] = Known(
             {
-                "incident_id": founded, "version": 1, "status": "open", "category": category.code,
-                "category_name": category.name, "priority": category.priority, "department": category.department,
-                **dict(zip(("grid_code", "community_code", "street_code", "county_code"), codes, strict=True)),
-                "accuracy_m": None if east_m is None else accuracy_m,
+                "incident_id": founded, "version": 1, "status": "open", **_kind(pack, category),
+                **_place(east_m, accuracy_m),
                 "opened_at": written(time_ms), "first_report_at": written(time_ms), "last_report_at": written(time_ms),
                 "updated_at": written(came_ms), "closed_at": None, "report_count": 1, "repeat_count": 0,
-                "sources": {source: 1}, "recurrence_of": past, "pack_version": pack.version, "evidence": [evidence],
+                "sources": {source: 1}, "recurrence_of": past, "evidence": [evidence],
             },
             category.group, east_m, category.radius_m, category.accuracy_cap_m,
             round(category.window_s * 1000), round(category.reopen_s * 1000), time_ms, time_ms, time_ms,
+            confirm_below=category.confirm_below,
         )  # fmt: skip
+        incident.hear((source, who), came_ms, believed, now)
+        incident.settle(may_doubt=True)
         incident.changed(tell=True)
-        known["incident_id"] = founded
+        known |= {"incident_id": founded, "has_founded": True}
         rule = "no_position" if east_m is None else "recurrence" if past else "nothing_near"
         return Answer("opened" if late_s is None else "late", founded, None, None, rule, late_s, past)
+
+    @staticmethod
+    def _amend(
+        incident: Known, pack: CityPack, category: Category, came_ms: int, message: Mapping[str, Any], source: str,
+        east_m: float | None, has_founded: bool,
+    ) -> None:  # fmt: skip
+        """A report says something else; the one that founded its incident says what it is, and where if nobody knew."""
+        incident.fields |= {"version": incident.fields["version"] + 1, "updated_at": written(came_ms)}
+        if not has_founded:
+            return
+        if category.event:
+            incident.fields |= _kind(pack, category)
+            incident.radius_m, incident.accuracy_cap_m = category.radius_m, category.accuracy_cap_m
+            incident.window_ms, incident.reopen_ms = round(category.window_s * 1000), round(category.reopen_s * 1000)
+            incident.confirm_below = category.confirm_below
+        if incident.east_m is None and east_m is not None:
+            incident.east_m = east_m
+            incident.fields |= _place(east_m, message.get("accuracy_m", pack.sources[source].accuracy_m))
+        incident.settle(may_doubt=False)
 
     # --------------------------------------------------------------------------------------------------- feedback
 
@@ -248,6 +325,23 @@ class ContractCity:
         }  # fmt: skip
         incident.changed(tell=True)
         return Answer("applied", name)
+
+
+def _kind(pack: CityPack, category: Category) -> dict[str, Any]:
+    return {
+        "category": category.code, "category_name": category.name, "priority": category.priority,
+        "department": category.department, "pack_version": pack.version,
+    }  # fmt: skip
+
+
+def _place(east_m: float | None, accuracy_m: float) -> dict[str, Any]:
+    west = east_m is not None and east_m <= 0
+    codes = (None,) * 4 if east_m is None else ("990101001001002", "990101001001", "990101001", "990101")
+    codes = codes if west or east_m is None else ("990102", None, None, "990102")
+    return {
+        **dict(zip(("grid_code", "community_code", "street_code", "county_code"), codes, strict=True)),
+        "accuracy_m": None if east_m is None else accuracy_m,
+    }
 
 
 _RULES = {"in window": "nearest_open", "before its end": "nearest_ended", "reopened": "reopened"}

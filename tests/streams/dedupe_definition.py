@@ -6,8 +6,10 @@ A list of incidents, a double loop, dictionaries that forget nothing; as slow as
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from streams.messages import SOURCES
 from streams.pack import CityPack
 
 FIXED_POINT = 1 << 24
@@ -29,6 +31,9 @@ class Row:
     accuracy_cm: int
     category: int
     key: tuple[int, int]
+    content: int = 0
+    witness: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,11 @@ class Said:
 
 
 STEPS = {
-    "accept": ("accepted", {"open"}),
-    "dispatch": ("dispatched", {"open", "accepted"}),
-    "dispose": ("disposed", {"open", "accepted", "dispatched"}),
-    "close": ("closed", {"open", "accepted", "dispatched", "disposed"}),
-    "reject": ("rejected", {"open", "accepted"}),
+    "accept": ("accepted", {"suspected", "open"}),
+    "dispatch": ("dispatched", {"suspected", "open", "accepted"}),
+    "dispose": ("disposed", {"suspected", "open", "accepted", "dispatched"}),
+    "close": ("closed", {"suspected", "open", "accepted", "dispatched", "disposed"}),
+    "reject": ("rejected", {"suspected", "open", "accepted"}),
     "reopen": ("open", {"closed", "rejected"}),
 }
 
@@ -83,6 +88,9 @@ class Open:
     ended_ms: int | None = None
     recurrence_of: int | None = None
     has_recurred: bool = False
+    witness_count: int = 1
+    odds: int | None = None
+    """Log-odds in thousandths; None where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,8 @@ class Answer:
     gap_ms: int | None = None
     behind_ms: int | None = None
     recurrence_of: int | None = None
+    is_confirmed: bool = False
+    """The incident was suspected before."""
 
 
 JOINED, REOPENED, RECURRED = range(3)
@@ -119,6 +129,16 @@ class _Remembered:
     incident: int | None
     newest_ms: int
     origins: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    content: int = 0
+    has_founded: bool = False
+
+
+@dataclass
+class _Witness:
+    """Who saw an incident: when he was heard last, and how far each of his reports was believed."""
+
+    heard_ms: int
+    odds: list[int | None]
 
 
 class Definition:
@@ -126,6 +146,7 @@ class Definition:
 
     def __init__(self, pack: CityPack, *, lateness_s: int, remember_s: int, one_clock: bool = False) -> None:
         self.categories = pack.categories
+        self.sources = [pack.sources[source] for source in SOURCES]
         self.window_ms = [round(category.window_s * 1000) for category in pack.categories]
         self.lateness_ms = lateness_s * 1000
         self.remember_ms = remember_s * 1000
@@ -136,6 +157,8 @@ class Definition:
         self._remembered: dict[tuple[object, ...], _Remembered] = {}
         self._heard: dict[tuple[object, ...], dict[int, int]] = {}
         self._applied: dict[tuple[object, ...], int] = {}
+        self._witnesses: dict[tuple[int, object], _Witness] = {}
+        self._counted: dict[int, list[_Witness]] = {}
 
     def hear(self, said: Said) -> tuple[str, int | None]:
         """What becomes of feedback, and the incident it is about."""
@@ -188,12 +211,20 @@ class Definition:
                 return Answer("redelivered", remembered.incident)
             remembered.origins[origin] = row.ingested_ms
             remembered.newest_ms = max(remembered.newest_ms, row.ingested_ms)
+            amends = 0 not in (row.content, remembered.content) and row.content != remembered.content
+            remembered.content = row.content or remembered.content
             if remembered.incident is not None:
                 old = self.incidents[remembered.incident]
-                self.incidents[remembered.incident] = replace(old, repeat_count=old.repeat_count + 1)
-            return Answer("repeat", remembered.incident)
-        remembered = _Remembered(None, row.ingested_ms, {origin: row.ingested_ms})
-        self._remembered[(category.group, row.key)] = remembered
+                if not amends:
+                    self.incidents[remembered.incident] = replace(old, repeat_count=old.repeat_count + 1)
+                    return Answer("repeat", remembered.incident)
+                self._amend(remembered.incident, row, has_founded=remembered.has_founded)
+                return Answer("amended", remembered.incident)
+            if not amends or not category.event:
+                return Answer("amended" if amends else "repeat", None)
+        else:
+            remembered = _Remembered(None, row.ingested_ms, {origin: row.ingested_ms}, row.content)
+            self._remembered[(category.group, row.key)] = remembered
         if not category.event:
             return Answer("not_an_event", None)
 
@@ -205,11 +236,13 @@ class Definition:
         matches = [match for match in near if match.rank != RECURRED]
         gap_ms = past = None
         outcome = "opened"
+        may_doubt = False
         if matches:
             number = matches[0].number
             outcome = "reopened" if matches[0].rank == REOPENED else "joined"
             old = self.incidents[number]
             if outcome == "reopened":
+                may_doubt = old.status == "rejected"
                 old = replace(old, status="open", ended_ms=None)
             gap_ms = abs(row.time_ms - old.last_ms)
             self.incidents[number] = replace(
@@ -229,10 +262,61 @@ class Definition:
                 past = near[0].number
                 self.incidents[past] = replace(self.incidents[past], has_recurred=True)
             made = Open(self._key_for(row), row.category, row.where, t, t, t, row.ingested_ms, by_source=by_source)
-            self.incidents.append(replace(made, recurrence_of=past))
+            self.incidents.append(replace(made, recurrence_of=past, witness_count=0))
+            remembered.has_founded = may_doubt = True
         remembered.incident = number
+        self._hear(number, row, horizon_ms)
+        if may_doubt and self._is_doubtful(self.incidents[number]):
+            self.incidents[number] = replace(self.incidents[number], status="suspected")
+        is_confirmed = self._confirm(number)
         best, runner_up = (*matches[:2], None, None)[:2]
-        return Answer("late" if is_late else outcome, number, best, runner_up, gap_ms, behind_ms, past)
+        outcome = "late" if is_late else outcome
+        return Answer(outcome, number, best, runner_up, gap_ms, behind_ms, past, is_confirmed)
+
+    def _amend(self, number: int, row: Row, *, has_founded: bool) -> None:
+        """The report of an incident says something else; what founded it says what it is, and where if nobody knew."""
+        old = self.incidents[number]
+        old = replace(old, version=old.version + 1, updated_ms=row.ingested_ms)
+        if has_founded:
+            category = row.category if self.categories[row.category].event else old.category
+            old = replace(old, category=category, where=row.where if old.where is None else old.where)
+        self.incidents[number] = old
+        if has_founded:
+            self._confirm(number)
+
+    def _hear(self, number: int, row: Row, horizon_ms: int) -> None:
+        """Count the report's witness, unless he was, and believe all of them together."""
+        odds = self._odds(row)
+        who = (row.source, row.witness) if row.witness else object()
+        known = self._witnesses.get((number, who))
+        if known is None or known.heard_ms < horizon_ms:
+            known = self._witnesses[number, who] = _Witness(row.ingested_ms, [])
+            self._counted.setdefault(number, []).append(known)
+        known.heard_ms = max(known.heard_ms, row.ingested_ms)
+        known.odds.append(odds)
+        best = [most(witness.odds) for witness in self._counted[number]]
+        given = [one for one in best if one is not None]
+        even = [one for one in given if one >= 0]
+        together = sum(even) if even else most(given)
+        self.incidents[number] = replace(self.incidents[number], witness_count=len(best), odds=together)
+
+    def _odds(self, row: Row) -> int | None:
+        """How far one report is believed."""
+        category, source = self.categories[row.category], self.sources[row.source]
+        given = [category.confidence.get(source.name, source.confidence), row.confidence]
+        said = [round(confidence, 3) for confidence in given if confidence is not None]
+        return log_odds(min(said)) if said else None
+
+    def _is_doubtful(self, incident: Open) -> bool:
+        least = self.categories[incident.category].confirm_below
+        return least is not None and incident.odds is not None and incident.odds < log_odds(least)
+
+    def _confirm(self, number: int) -> bool:
+        incident = self.incidents[number]
+        if incident.status != "suspected" or self._is_doubtful(incident):
+            return False
+        self.incidents[number] = replace(incident, status="open")
+        return True
 
     def _key_for(self, row: Row) -> tuple[int, int]:
         """The report's key, or where an incident of its group has that, the next that none has."""
@@ -286,6 +370,17 @@ class Definition:
         waiting = [mark_ms for mark_ms, is_drained in self.marks.values() if not is_drained]
         now = min(waiting) if waiting else max(mark_ms for mark_ms, _ in self.marks.values())
         self.watermark_ms = now if self.watermark_ms is None else max(self.watermark_ms, now)
+
+
+def log_odds(confidence: float) -> int:
+    """In thousandths; nobody is believed more than 0.99 or less than 0.01."""
+    share = min(max(confidence, 0.01), 0.99)
+    return round(1000 * math.log(share / (1 - share)))
+
+
+def most(odds: Sequence[int | None]) -> int | None:
+    """The largest that is known."""
+    return max((one for one in odds if one is not None), default=None)
 
 
 def mixed(number: int) -> int:

@@ -59,6 +59,7 @@ row = st.fixed_dictionaries(
         "cell": st.integers(-1, len(TERMS.cells) - 1),
         "key_hi": st.integers(0, 2**64 - 1),
         "key_lo": st.integers(0, 2**64 - 1),
+        "content": st.integers(0, 2**32 - 1),
         "report_id": texts,
         "platform": texts,
         "device": texts,
@@ -133,7 +134,7 @@ def test_a_tick_carries_marks_and_nothing_else(marks):
 def one_row(**changes: object) -> dict[str, object]:
     return {
         "source": 2, "partition": 0, "offset": 0, "index": 0, "mark_ms": 0, "ingested_ms": 0, "time_ms": 0,
-        "lon_e7": 0, "lat_e7": 0, "accuracy_cm": 0, "category": 0, "cell": 0, "key_hi": 0, "key_lo": 0,
+        "lon_e7": 0, "lat_e7": 0, "accuracy_cm": 0, "category": 0, "cell": 0, "key_hi": 0, "key_lo": 0, "content": 0,
         "topic": 2, "confidence": 1.0, "platform": "", "device": "", "reading": None,
         "report_id": "r", "witness": "", "asset_id": "", "address": "", "text": "", **changes,
     }  # fmt: skip

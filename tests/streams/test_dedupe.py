@@ -10,18 +10,19 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from city_scenario import make_pack
+from city_scenario import CATALOGUE_TOML, DOUBTING_CATALOGUE_TOML, DOUBTING_CITY_TOML, make_pack
 from dedupe_definition import FIXED_POINT, STEPS, Answer, Definition, Open, Row, Said, Tick, mixed, scales
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams import dedupe_kernels
 from streams.dedupe import Decided, Dedupe, DedupeRules
-from streams.dedupe_kernels import NEVER, OUTCOMES, RECURRENCE, REDELIVERED
-from streams.feedback import ACTIONS, STATUSES, Feedback, columns_of
+from streams.dedupe_kernels import AMENDED, NEVER, OUTCOMES, RECURRENCE, REDELIVERED
+from streams.feedback import ACTIONS, OPEN, STATUSES, SUSPECTED, Feedback, columns_of
 from streams.pack import CityPack
 from streams.reports import NO_POSITION, LocatedReports
 from streams.terms import PackTerms
+from streams.witnesses import UNKNOWN_ODDS, confidence_of
 
 LATENESS_S = 600
 REMEMBER_S = 7200
@@ -31,6 +32,7 @@ PACKS = {
     "the equator": (make_pack(), (0, 0)),
     "far north": (make_pack(middle=(25.0, 71.0)), (250_000_000, 710_000_000)),
     "south-west": (make_pack(middle=(-70.0, -33.5)), (-700_000_000, -335_000_000)),
+    "a city that doubts": (make_pack(city=DOUBTING_CITY_TOML, catalogue=DOUBTING_CATALOGUE_TOML), (0, 0)),
 }
 KINDS = {category.code: number for number, category in enumerate(PACKS["the equator"][0].categories)}
 MANHOLE = KINDS["manhole"]
@@ -75,8 +77,10 @@ def columns(rows: Sequence[Row]) -> LocatedReports:
         cell=[0] * len(rows),
         key_hi=[row.key[0] for row in rows],
         key_lo=[row.key[1] for row in rows],
+        content=[row.content for row in rows],
+        confidence=[np.nan if row.confidence is None else row.confidence for row in rows],
         report_id=texts,
-        witness=texts,
+        witness=[row.witness for row in rows],
         asset_id=texts,
         address=texts,
         text=texts,
@@ -93,7 +97,7 @@ def answers_of(decided: Decided) -> list[Answer]:
 
 
 def assert_same_match(decided: Decided, row: int, answer: Answer) -> None:
-    if answer.outcome in ("redelivered", "repeat", "not_an_event"):
+    if answer.outcome in ("redelivered", "repeat", "amended", "not_an_event"):
         return
     assert decided.behind_ms[row] == answer.behind_ms
     assert (decided.how[row] in (1, 2, 3)) == (answer.best is not None)
@@ -129,6 +133,8 @@ def incident_of(row: np.void) -> Open:
         None if row["ended_ms"] == NEVER else int(row["ended_ms"]),
         None if row["recurrence_of"] < 0 else int(row["recurrence_of"]),
         bool(row["superseded"]),
+        int(row["witness_count"]),
+        None if row["odds"] == UNKNOWN_ODDS else int(row["odds"]),
     )
 
 
@@ -163,7 +169,7 @@ def compare_batch(dedupe: Dedupe, oracle: Definition, batch: Sequence[Row | Said
     answers: list[Answer] = []
     heard: list[tuple[str, int | None]] = []
     # What must be told of each incident, in order: when, how it stood, and whether it must be told even if it is not
-    # the last: an opening, a reopening, a further source, feedback.
+    # the last: an opening, a reopening, a further source, a confirmation, an amendment, feedback.
     history: defaultdict[int, list[tuple[int, Open, bool]]] = defaultdict(list)
     for step in batch:
         if isinstance(step, Said):
@@ -178,10 +184,10 @@ def compare_batch(dedupe: Dedupe, oracle: Definition, batch: Sequence[Row | Said
         answers.append(answer)
         if answer.incident is None or answer.outcome == "redelivered":
             continue
-        is_due = answer.outcome != "repeat" and (
-            (answer.incident, step.source) not in known or (answer.best is not None and answer.best.rank == 1)
-        )
-        if answer.outcome != "repeat":
+        is_due = answer.outcome == "amended" or answer.is_confirmed
+        if answer.outcome not in ("repeat", "amended"):
+            is_reopened = answer.best is not None and answer.best.rank == 1
+            is_due |= (answer.incident, step.source) not in known or is_reopened
             known.add((answer.incident, step.source))
         history[answer.incident].append((2 * len(rows) - 1, oracle.incidents[answer.incident], is_due))
     decided = dedupe.apply(columns(rows), feedback=columns_of(feedback_of(said), groups))
@@ -263,7 +269,7 @@ def histories(draw: st.DrawFn, place: str) -> list[Row | Said | Tick]:
     clock = 0
     for number in range(draw(st.integers(1, 14))):
         clock += draw(st.sampled_from([0, 0, 0, *moments]))
-        source, partition = draw(st.sampled_from([(0, 0), (2, 0), (2, 1), (3, 0)]))
+        source, partition = draw(st.sampled_from([(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)]))
         if draw(st.integers(0, 9)) == 0:
             steps.append(Tick(source, partition, T0 + clock, draw(st.booleans())))
             continue
@@ -298,6 +304,9 @@ def histories(draw: st.DrawFn, place: str) -> list[Row | Said | Tick]:
                     st.sampled_from([MANHOLE, MANHOLE, KINDS["cover-noise"], KINDS["question"], KINDS["street-light"]])
                 ),
                 draw(st.sampled_from(keys)),
+                draw(st.sampled_from([0, 1, 1, 2])),
+                draw(st.sampled_from(["", "a", "a", "b"])),
+                draw(st.sampled_from([None, None, 0.0, 0.3, 0.5, 0.62, 0.8, 1.0])),
             )
         )
     return steps
@@ -444,6 +453,294 @@ def test_a_table_rebuilt_while_an_incident_is_held_keeps_it():
     assert (dedupe.count, dedupe.incidents["report_count"][0]) == (1, 2)
 
 
+# ------------------------------------------------------------------------------------------------ who says it, and what
+
+DOUBTS = PACKS["a city that doubts"][0]
+IOT, VIDEO, HOTLINE, PATROL = range(4)
+
+
+def seen(time_s: float, key: int, source: int = VIDEO, witness: str = "", **changes) -> Row:
+    return row(time_s, key=key, source=source, witness=witness, **changes)
+
+
+def said(time_s: float, number: int, action: str, key: int = 1) -> Said:
+    at_ms = T0 + round(time_s * 1000)
+    return Said(number, action, "covers", (key, 0), at_ms, at_ms, number)
+
+
+@pytest.mark.parametrize(
+    ("history", "status", "witnesses", "confidence"),
+    [
+        pytest.param([seen(0, 1, VIDEO, "a")], "suspected", 1, 0.8, id="one camera"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, VIDEO, "a")], "suspected", 1, 0.8, id="a stuck camera"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, VIDEO, "b")], "open", 2, 0.941, id="two cameras"),
+        pytest.param([seen(0, 1, VIDEO), seen(9, 2, VIDEO)], "open", 2, 0.941, id="two cameras without a name"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, IOT, "a")], "open", 2, 0.973, id="a sensor of that name"),
+        pytest.param([seen(0, 1, PATROL, "a")], "open", 1, 0.95, id="a grid worker"),
+        pytest.param([seen(0, 1, HOTLINE, "a")], "open", 1, None, id="a source that nobody knows"),
+        pytest.param([seen(0, 1, HOTLINE, "a"), seen(9, 2, VIDEO)], "open", 2, 0.8, id="and a camera: it was told"),
+        pytest.param([seen(0, 1, VIDEO, "a"), seen(9, 2, HOTLINE)], "suspected", 2, 0.8, id="a call nobody can weigh"),
+        pytest.param([seen(0, 1, VIDEO, confidence=0.95)], "suspected", 1, 0.8, id="no camera vouches for itself"),
+        pytest.param([seen(0, 1, VIDEO, confidence=0.62)], "suspected", 1, 0.62, id="but it may doubt"),
+        pytest.param(
+            [seen(0, 1, VIDEO, confidence=0.3), seen(9, 2, VIDEO, confidence=0.4)],
+            "suspected",
+            2,
+            0.4,
+            id="two that doubt are as good as the better",
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, confidence=0.3), seen(9, 2, PATROL)], "open", 2, 0.95, id="doubt takes nothing"
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a", confidence=0.62), seen(9, 2, VIDEO, "a")],
+            "suspected",
+            1,
+            0.8,
+            id="one witness is believed for the most he said",
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a"), seen(9, 2, VIDEO, "a", confidence=0.62)],
+            "suspected",
+            1,
+            0.8,
+            id="and takes nothing back",
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a", confidence=0.3), seen(9, 2, VIDEO, "b"), seen(10, 3, VIDEO, "a")],
+            "open",
+            2,
+            0.941,
+            id="one that doubted and is surer now",
+        ),
+        pytest.param([seen(0, 1, VIDEO, category=KINDS["cover-noise"])], "suspected", 1, 0.4, id="the category's own"),
+        pytest.param([seen(0, 1, HOTLINE, category=KINDS["cover-noise"])], "suspected", 1, 0.65, id="for a call too"),
+        pytest.param([seen(0, 1, VIDEO), said(9, 1, "accept")], "accepted", 1, 0.8, id="somebody looked"),
+        pytest.param(
+            [seen(0, 1, VIDEO), said(9, 1, "accept"), seen(10, 2, VIDEO)], "accepted", 2, 0.941, id="no step back"
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a"), said(9, 1, "reject"), seen(10, 2, VIDEO, "a")],
+            "suspected",
+            1,
+            0.8,
+            id="rejected, and the camera errs again",
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a"), said(9, 1, "reject"), seen(10, 2, VIDEO, "b")],
+            "open",
+            2,
+            0.941,
+            id="rejected, and another camera",
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a"), said(9, 1, "close"), seen(10, 2, VIDEO, "a")],
+            "open",
+            1,
+            0.8,
+            id="closed, and back",
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a"), said(9, 1, "reject"), said(10, 2, "reopen")],
+            "open",
+            1,
+            0.8,
+            id="rejected by mistake",
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a"), seen(3600, 2, VIDEO, "b"), seen(7200, 3, VIDEO, "a")],
+            "open",
+            2,
+            0.941,
+            id="just remembered",
+        ),
+        pytest.param(
+            [
+                seen(0, 1, VIDEO, "a"),
+                seen(3600, 2, VIDEO, "b"),
+                seen(7200, 3, VIDEO, "b"),
+                seen(7200.001, 4, VIDEO, "a"),
+            ],
+            "open",
+            3,
+            0.985,
+            id="forgotten, and counted anew",
+        ),
+        pytest.param(
+            [seen(0, 1, VIDEO, "a"), seen(3600, 2, VIDEO, "a"), seen(7200, 3, VIDEO, "a"), seen(10_800, 4, VIDEO, "a")],
+            "suspected",
+            1,
+            0.8,
+            id="remembered from when he was heard last",
+        ),
+    ],
+)
+@pytest.mark.parametrize("sizes", [[1] * 5, []], ids=["one by one", "at once"])
+def test_how_sure_it_is_and_whether_anybody_is_told(history, status, witnesses, confidence, sizes):
+    dedupe = run_both(DOUBTS, history, sizes)
+    assert dedupe.count == 1
+    one = dedupe.incidents[0]
+    assert STATUSES[one["status"]] == status
+    assert (one["witness_count"], confidence_of(int(one["odds"]))) == (witnesses, confidence)
+
+
+NOISE, QUESTION, LIGHT = KINDS["cover-noise"], KINDS["question"], KINDS["street-light"]
+
+
+@pytest.mark.parametrize(
+    ("history", "outcomes", "category", "version"),
+    [
+        pytest.param(
+            [seen(0, 1, content=7), seen(9, 1, content=7, offset=2)], "opened repeat", MANHOLE, 1, id="the same"
+        ),
+        pytest.param(
+            [seen(0, 1, content=7), seen(9, 1, content=8, offset=2, category=NOISE)],
+            "opened amended",
+            NOISE,
+            2,
+            id="another category of the group",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7), seen(9, 1, content=8, offset=2), seen(10, 1, content=8, offset=3)],
+            "opened amended repeat",
+            MANHOLE,
+            2,
+            id="amended, and sent again",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7), seen(9, 1, content=8, offset=2), seen(10, 1, content=7, offset=3)],
+            "opened amended amended",
+            MANHOLE,
+            3,
+            id="and back",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7), seen(9, 1, content=8, offset=2), seen(9, 1, content=8, offset=2)],
+            "opened amended redelivered",
+            MANHOLE,
+            2,
+            id="and delivered again",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7), seen(9, 1, content=8, offset=2), seen(0, 1, content=7)],
+            "opened amended redelivered",
+            MANHOLE,
+            2,
+            id="and the first delivered again",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7), seen(9, 1, content=0, offset=2)],
+            "opened repeat",
+            MANHOLE,
+            1,
+            id="a copy in other words",
+        ),
+        pytest.param(
+            [seen(0, 1), seen(8, 2, content=7), seen(9, 2, content=8, offset=3, category=NOISE)],
+            "opened joined amended",
+            MANHOLE,
+            3,
+            id="of a report that joined",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7), seen(9, 1, content=8, offset=2, category=QUESTION)],
+            "opened amended",
+            MANHOLE,
+            2,
+            id="into no event",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7, category=QUESTION), seen(9, 1, content=8, offset=2)],
+            "not_an_event opened",
+            MANHOLE,
+            1,
+            id="into an event",
+        ),
+        pytest.param(
+            [
+                seen(0, 1, content=7, category=QUESTION),
+                seen(9, 1, content=8, offset=2),
+                seen(9, 1, content=7, offset=1),
+                seen(9, 1, content=8, offset=2),
+            ],
+            "not_an_event opened redelivered redelivered",
+            MANHOLE,
+            1,
+            id="into an event, and delivered again",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7, category=QUESTION), seen(9, 1, content=8, offset=2, category=QUESTION)],
+            "not_an_event amended",
+            None,
+            None,
+            id="another question",
+        ),
+        pytest.param(
+            [seen(0, 1, content=7), said(5, 1, "close"), seen(9, 1, content=8, offset=2, category=NOISE)],
+            "opened amended",
+            NOISE,
+            3,
+            id="after the end: it reopens nothing",
+        ),
+    ],
+)
+@pytest.mark.parametrize("sizes", [[1] * 5, []], ids=["one by one", "at once"])
+def test_what_becomes_of_an_id_that_says_something_else(history, outcomes, category, version, sizes):
+    dedupe = run_both(DOUBTS, history, sizes)
+    again = dedupe_of(DOUBTS)
+    rows = [one for one in history if isinstance(one, Row)]
+    if len(rows) == len(history):
+        assert [one.outcome for one in answers_of(again.apply(columns(rows)))] == outcomes.split()
+    if category is not None:
+        assert dedupe.count == 1
+        assert (dedupe.incidents["category"][0], dedupe.incidents["version"][0]) == (category, version)
+
+
+def test_an_amendment_may_make_what_is_suspected_believed():
+    """A camera that is believed too little about a noise is believed about a manhole, for the city asks less there."""
+    catalogue = DOUBTING_CATALOGUE_TOML.replace("confirm_below = 0.85", "confirm_below = 0.75")
+    history = [seen(0, 1, content=7, category=NOISE), seen(1, 2, VIDEO), seen(9, 1, content=8, offset=3)]
+    dedupe = run_both(make_pack(city=DOUBTING_CITY_TOML, catalogue=catalogue), history)
+    assert STATUSES[dedupe.incidents["status"][0]] == "open"
+
+
+def test_a_ticket_without_a_place_is_placed_by_its_amendment_and_found_there():
+    history = [
+        row(0, content=7, where=None),
+        row(1, content=8, offset=2, accuracy_cm=900),
+        row(2, key=2, where=(100, 0)),
+        row(3, content=9, offset=4, where=(50_000, 0)),  # the place that it has stays
+        row(4, key=3, where=(0, 100)),
+    ]
+    dedupe = run_both(PACKS["the equator"][0], history, [1, 1, 3])
+    assert (dedupe.count, dedupe.incidents["report_count"][0], dedupe.incidents["accuracy_cm"][0]) == (1, 3, 900)
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_an_amendment_with_a_longer_window_is_found_again_whether_or_not_the_tables_were_rebuilt(is_dropped):
+    catalogue = CATALOGUE_TOML.replace("window_s = 7200", "window_s = 86400")
+    questions = [row(9000, key=key, category=QUESTION) for key in range(10, 5010 if is_dropped else 11)]
+    history = [
+        row(0, content=7),
+        row(7000, content=7, offset=2),
+        *questions,
+        row(9001, content=8, offset=3, category=NOISE),
+        row(9002, key=2, category=NOISE),
+    ]
+    dedupe = run_both(make_pack(catalogue=catalogue), history, [1, 1, len(questions), 1, 1])
+    assert (dedupe.count, dedupe.incidents["report_count"][0]) == (1, 2)
+
+
+def test_witnesses_are_forgotten_with_their_time_and_the_count_stays():
+    history = [
+        seen(number * 10, number + 1, HOTLINE, f"caller {number}", where=(number % 50 * 300_000, 0))
+        for number in range(9000)
+    ]
+    dedupe = run_both(DOUBTS, history, [1000] * 9)
+    assert len(dedupe._witnesses) == 8192, "room for a batch and the last two hours"
+    assert dedupe.incidents["witness_count"].sum() == 9000
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-5, 5), st.booleans()), max_size=12))
 @example([(0, 0, False), (1, -5, False), (0, 5, False)])  # one that lags holds the watermark
 @example([(0, 5, True), (1, 3, True)])  # all drained: the newest counts
@@ -482,6 +779,9 @@ def crowd(count: int, *, seed: int, hours: float) -> list[Row]:
                 time_ms=T0 + at_ms - chance.choice([0, 0, 1000, 599_000, 3_000_000]),
                 accuracy_cm=chance.choice([0, 500, 5000]),
                 category=chance.choice([MANHOLE, MANHOLE, KINDS["cover-noise"]]),
+                content=chance.choice([0, 1, 1, 2]),
+                witness=chance.choice(["", "a", "b"]),
+                confidence=chance.choice([None, 0.3, 0.9]),
             )
         )
         made[-1] = Row(**{**made[-1].__dict__, "key": key})
@@ -499,17 +799,28 @@ def test_tables_that_grow_and_forget_change_no_answer():
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_no_split_into_batches_changes_an_answer_or_the_state(size):
-    pack, history = PACKS["the equator"][0], crowd(3000, seed=2, hours=6)
+    pack, history = PACKS["a city that doubts"][0], crowd(3000, seed=2, hours=6)
     whole, split = dedupe_of(pack), dedupe_of(pack)
     at_once = whole.apply(columns(history))
     parts = [split.apply(columns(history[start : start + size])) for start in range(0, len(history), size)]
-    for name in ("outcome", "incident", "how", "distance_cm2", "gap_ms", "allowed_cm", "behind_ms", "runner_up"):
+    for name in (
+        "outcome",
+        "incident",
+        "how",
+        "judged_by",
+        "distance_cm2",
+        "gap_ms",
+        "allowed_cm",
+        "behind_ms",
+        "runner_up",
+    ):
         assert (np.concatenate([getattr(part, name) for part in parts]) == getattr(at_once, name)).all(), name
     assert whole.count == split.count
     state = [name for name in whole.incidents.dtype.names if name not in ("changed_in", "squared")]
     assert (whole.incidents[state][: whole.count] == split.incidents[state][: whole.count]).all()
     assert whole.watermark_ms == split.watermark_ms
-    assert REDELIVERED in at_once.outcome
+    assert {REDELIVERED, AMENDED} <= set(at_once.outcome.tolist())
+    assert {SUSPECTED, OPEN} == set(whole.incidents["status"][: whole.count].tolist())
 
 
 def test_kernels_call_kernels_of_their_own_module_only():

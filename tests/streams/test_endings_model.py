@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from city_scenario import CATALOGUE_TOML, DAY_MS, KEY, METERS_A_DEGREE, make_pack
+from city_scenario import (
+    CATALOGUE_TOML,
+    CITY_TOML,
+    DAY_MS,
+    DOUBTING_CATALOGUE_TOML,
+    DOUBTING_CITY_TOML,
+    KEY,
+    METERS_A_DEGREE,
+    make_pack,
+)
 from contract_city import Answer, ContractCity
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -25,20 +34,20 @@ from streams.shard import Shard
 from streams.terms import Terms
 
 
-def edited(*changes: tuple[str, str]) -> CityPack:
-    catalogue = CATALOGUE_TOML
+def edited(*changes: tuple[str, str], doubts: bool = False) -> CityPack:
+    catalogue = DOUBTING_CATALOGUE_TOML if doubts else CATALOGUE_TOML
     for old, new in changes:
         assert old in catalogue
         catalogue = catalogue.replace(old, new)
-    return make_pack(catalogue=catalogue)
+    return make_pack(city=DOUBTING_CITY_TOML if doubts else CITY_TOML, catalogue=catalogue)
 
 
 PACKS = [
     IntakePack(pack)
     for pack in (
-        make_pack(),
+        edited(doubts=True),
         edited(("radius_m = 40", "radius_m = 60"), ("井盖缺失", "井盖丢失")),
-        edited(("window_s = 3600", "window_s = 600"), ("reopen_s = 3600", "reopen_s = 86400")),
+        edited(("window_s = 3600", "window_s = 600"), ("reopen_s = 3600", "reopen_s = 86400"), doubts=True),
         # A category that moves to another group, and so to another shard.
         edited(('name = "井盖异响"\ngroup = "covers"', 'name = "井盖异响"\ngroup = "lights"')),
     )
@@ -65,6 +74,8 @@ class Report:
     platform: str | None
     partition: int
     is_cleared: bool
+    who: str
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,8 @@ REPORTS = st.builds(
     weighted(None, "b", one_in=4),
     st.sampled_from([0, 0, 0, 1]),
     weighted(False, True, one_in=10),
+    weighted("a", "b", "c", one_in=3),
+    st.sampled_from([0.3, 0.62, 0.9]),
 )
 WORDS = st.builds(
     Word,
@@ -202,10 +215,11 @@ class Endings(RuleBasedStateMachine):
         if east_m is not None:
             message |= {"lon": east_m / METERS_A_DEGREE[1], "lat": 0.001}
         message |= {
-            "iot": {"device_id": "d", "alarm": said.category, "state": "cleared" if said.is_cleared else None},
-            "video": {"camera_id": "c", "event_type": said.category, "confidence": 0.5},
-            "hotline": {"category": said.category},
-            "patrol": {"worker_id": "w", "category": said.category},
+            "iot": {"device_id": said.who, "alarm": said.category, "state": "cleared" if said.is_cleared else None},
+            "video": {"camera_id": said.who, "event_type": said.category, "confidence": said.confidence},
+            # Not every caller shows a number.
+            "hotline": {"category": said.category} | ({} if said.who == "c" else {"caller": said.who}),
+            "patrol": {"worker_id": said.who, "category": said.category},
         }[said.source]
         topic = TOPIC_OF_SOURCE[said.source]
         record = SourceRecord(topic, said.partition, self.offset, came_ms, None, _json(message))
@@ -361,7 +375,7 @@ class Endings(RuleBasedStateMachine):
 
 
 _UNTOLD = {
-    "lon", "lat", "layer_codes", "witness_count", "confidence", "sla_due_at", "overdue", "merged_into",
+    "lon", "lat", "layer_codes", "sla_due_at", "overdue", "merged_into",
 }  # fmt: skip
 """Compared apart, or null until later."""
 

@@ -101,7 +101,11 @@ ORDER = ["open", "accepted", "dispatched", "disposed", "closed"]
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("action", Action)
 def test_which_step_may_follow_which(status, action):
-    """The contract in words: forward, steps left out or not; reject early; reopen what has ended; nothing else."""
+    """The contract in words: forward, steps left out or not; reject early; reopen what has ended; nothing else.
+
+    What is suspected is as what is open to whoever looks into it.
+    """
+    asked, status = status, "open" if status == "suspected" else status
     leads_to = dict(zip(["accept", "dispatch", "dispose", "close"], ORDER[1:], strict=True))
     if action == "reject":
         expected = "rejected" if status in ("open", "accepted") else None
@@ -111,7 +115,7 @@ def test_which_step_may_follow_which(status, action):
         expected = None
     else:
         expected = leads_to[action] if ORDER.index(leads_to[action]) > ORDER.index(status) else None
-    got = TRANSITION[STATUSES.index(status), ACTIONS.index(action)]
+    got = TRANSITION[STATUSES.index(asked), ACTIONS.index(action)]
     assert (None if got == ILLEGAL else STATUSES[got]) == expected
 
 
@@ -290,6 +294,6 @@ def test_the_dead_letter_of_feedback_holds_its_exact_bytes_and_says_what_may_fol
     city.send(SourceRecord(FEEDBACK, 3, 70, at_ms("00:02:00"), b"key", value))
     refused = {letter.index: letter for letter in city.dead_letters}
     assert {index: letter.value.decode() for index, letter in refused.items()} == {1: elements[1], 2: elements[2]}
-    assert refused[1].detail == "accept of an incident that is closed; it can follow open"
+    assert refused[1].detail == "accept of an incident that is closed; it can follow suspected or open"
     assert (refused[1].reason, refused[2].reason) == (Reason.ILLEGAL_TRANSITION, Reason.UNKNOWN_INCIDENT)
     assert all((one.topic, one.partition, one.offset, one.key) == (FEEDBACK, 3, 70, b"key") for one in refused.values())

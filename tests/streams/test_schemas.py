@@ -322,7 +322,7 @@ def test_the_service_receives_what_sources_send_and_sends_the_rest():
     assert actions == {
         **{topic: {"receive"} for topic in received},
         "reports": {"receive", "send"},
-        **{topic: {"send"} for topic in ("incidents", "assignments", "dead-letters")},
+        **{topic: {"send"} for topic in ("incidents", "incidents.suspected", "assignments", "dead-letters")},
     }
 
 
