@@ -267,15 +267,15 @@ def _require_terms(read: _Encoded) -> None:
         raise ValueError("a topic that is no source's")
     for category in read.categories:
         match = category.match
-        numbers: tuple[int, ...] = (category.radius_cm, category.accuracy_cap_cm, category.window_ms)
-        numbers += (category.reopen_ms, match.spread_cm, match.decay_ms, match.same_place_cm, match.same_place_window_ms)
-        numbers += (match.same_place_decay_ms, match.rethink_ms)
-        points = (match.prior or 0, match.base, match.same_place, match.rethink, match.unrelated, *match.pairs)
-        points += (match.text_percent, match.busy_percent, match.rival_percent, match.gap_percent, match.rhythm_percent)
-        points += (*(one for _, one in match.related))
+        spans: tuple[int, ...] = (category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms)
+        spans += (match.spread_cm, match.same_place_cm, match.same_place_window_ms, match.decay_ms)
+        spans += (match.same_place_decay_ms, match.rethink_ms)
+        weights = (match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent, match.rival_percent)
+        points = [match.prior or 0, match.base, match.same_place, match.rethink, match.unrelated, *weights]
+        points += [*match.pairs, *(of_other for _, of_other in match.related)]
         if len(match.pairs) != len(SOURCES) ** 2 or not all(-(1 << 20) < number < 1 << 20 for number in points):
             raise ValueError(f"category {category.code} with points out of range")
-        if not all(0 <= number < 1 << 50 for number in numbers):
+        if not all(0 <= number < 1 << 50 for number in spans):
             raise ValueError(f"category {category.code} with terms out of range")
         if not all(UNKNOWN_ODDS <= odds < 1 << 20 for odds in (*category.odds, category.confirm_odds)):
             raise ValueError(f"category {category.code} with odds out of range")

@@ -305,10 +305,10 @@ def _differing_bits(one: Any, other: Any) -> Any:
 
 @_jit
 def _has_text(signature: Any) -> Any:
+    seen = np.uint64(0)
     for word in signature:
-        if word != 0:
-            return True
-    return False
+        seen |= word
+    return seen != 0
 
 
 @_jit
