@@ -164,7 +164,7 @@ class World:
         self.chance = Chance(seed)
         self._model = model
         self._planned, self._storms = plan(self.city, model, self.chance, self.span, rate)
-        self.callers = Callers(self.city, model, self.chance, self.span)
+        self.callers = Callers(self.city, model, self.chance, self.span, amending=Chance(seed, 1))
         self.workers = Workers(self.city, model, self.chance, self.span)
         self.cameras = Cameras(self.city, model, self.chance, self.span)
         self.sensors = Sensors(self.city, model, self.chance, self.span, self._storms, rate)
