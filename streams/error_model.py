@@ -205,6 +205,7 @@ class HotlineModel(PeopleModel, frozen=True, kw_only=True):
     address_too: Share
     nowhere: Share
     label_unknown: Share
+    amended: Share
     another_thing: Share
     no_event: Annotated[float, Meta(ge=0, lt=1)]
     spoken: SpokenModel

@@ -372,7 +372,7 @@ class Intake:
             platform = message.platform or ""
             name = f"{SOURCES[one.source]}\0{len(platform)}\0{platform}\0{message.id}"
             digests.append(hashlib.blake2b(name.encode(), digest_size=16).digest())
-            contents.append(_content(message, one))
+            contents.append(0 if one is NOTHING_SAID else _content(message, one))
         fields = zip(*statements, strict=True) if statements else ((),) * len(Statement._fields)
         columns: dict[str, Any] = dict(zip(Statement._fields, fields, strict=True))
         columns["report_id"] = [message.id for message in messages]
@@ -534,9 +534,9 @@ def _content(message: Any, statement: Statement) -> int:
     In its own words, so that an edited pack amends nothing; but masked, for of a text of which only a caller's number
     is unknown the number could be found again by trying.
     """
-    label = getattr(message, LABEL_FIELD[SOURCES[statement.source]], None) or getattr(message, "metric", None)
-    said = (label, message.lon, message.lat, message.crs, message.asset_id, statement.address, statement.text)
-    return zlib.crc32("\0".join(map(str, said)).encode()) or 1
+    label = getattr(message, LABEL_FIELD[SOURCES[statement.source]]) or getattr(message, "metric", None)
+    where = f"{message.lon}\0{message.lat}\0{message.crs}\0{message.asset_id}"
+    return zlib.crc32(f"{label}\0{where}\0{statement.address}\0{statement.text}".encode()) or 1
 
 
 def _time_ms(time: datetime | int) -> int:

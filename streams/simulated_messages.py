@@ -28,6 +28,9 @@ class Report:
     platform: str | None = None
     copies: list[tuple[int, str | None]] = field(default_factory=list)
     """When it arrives once more, and through which platform."""
+    amended_ms: int | None = None
+    """When it arrives once more and says something else, of which ``amendment`` are the fields."""
+    amendment: dict[str, Any] = field(default_factory=dict)
     is_report: bool = True
     """False for a cleared alarm."""
     clock_off_ms: int = 0

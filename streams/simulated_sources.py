@@ -154,10 +154,14 @@ class Callers(_People):
     name = "hotline"
     model: HotlineModel
 
-    def __init__(self, city: SimulatedCity, model: ErrorModel, chance: Chance, span: Span, texts: Texts) -> None:
+    def __init__(
+        self, city: SimulatedCity, model: ErrorModel, chance: Chance, span: Span, texts: Texts, *, amending: Chance
+    ) -> None:
         self.model = model.hotline
         super().__init__(city, chance, span)
         self._texts = texts
+        # By itself, so that whether tickets are amended changes nothing else in the city.
+        self._amending = amending
         self._spoken = SpokenAddresses(city, model.hotline.spoken)
         self._known: list[str] = []
 
@@ -258,9 +262,21 @@ class Callers(_People):
         if told.asset_id is not None:
             fields["asset_id"] = told.asset_id
         kinds += told.errors
-        self.say(
+        report = self.say(
             time_ms, fields, event=event, cluster_id=cluster_id, said_at=said_at, errors=kinds, platform=self.platform()
         )
+        self._amend(report, category, is_mislabelled=mislabelled == "mislabelled")
+
+    def _amend(self, report: Report, category: Category, *, is_mislabelled: bool) -> None:
+        """Somebody completes the ticket later on, and puts its category right if only that was mistaken for another."""
+        chance = self._amending
+        # Sent twice, before and after, it would be amended back.
+        if not chance.happens(self.model.amended) or report.copies:
+            return
+        report.amended_ms = report.arrives_ms + 60_000 + chance.wait_ms(3600)
+        report.amendment = {"text": f"{report.fields['text']}补充:已联系来电人。"}
+        if is_mislabelled:
+            report.amendment["category"] = chance.pick(self._labels[category.code])
 
 
 class Workers(_People):

@@ -66,6 +66,8 @@ class Sent:
     """Reports that a rule makes of readings."""
     repeats: int = 0
     """Reports sent again under their own id, and those of one device through a second platform."""
+    amended: int = 0
+    """Reports sent again under their own id with other content."""
     broken: Counter[str] = field(default_factory=Counter)
     """Elements that must become dead letters, by reason."""
     errors: Counter[str] = field(default_factory=Counter)
@@ -87,6 +89,8 @@ class Element:
     """Of what is broken; all else becomes bytes when it is sent."""
     key: str = ""
     broken: Reason | None = None
+    amends: bool = False
+    """It says its report's amendment."""
 
 
 @dataclass(slots=True, eq=False)
@@ -181,15 +185,19 @@ class Wire:
         for at_ms, platform in report.copies:
             if self._is_in_time(at_ms):
                 elements.append(Element(at_ms, report, platform, not self._can_be_said(report, platform)))
+        at = report.amended_ms
+        if at is not None and self._is_in_time(at):
+            plainly = not self._can_be_said(report, report.platform, amends=True)
+            elements.append(Element(at, report, report.platform, plainly, amends=True))
         return elements
 
-    def _can_be_said(self, report: Report, platform: str | None) -> bool:
+    def _can_be_said(self, report: Report, platform: str | None, *, amends: bool = False) -> bool:
         if not self._platforms.is_mapped(report.source, platform):
             return True
         # Of a unit that the rules do not know, the platform may make one that they do.
         is_unit_wrong = report.broken is Reason.OUT_OF_RANGE
         return not is_unit_wrong and self._platforms.can_say(
-            report.source, platform, self._as_written(report, platform)
+            report.source, platform, self._as_written(report, platform, amends=amends)
         )
 
     def _batched(self, elements: Sequence[Element]) -> list[Batch]:
@@ -237,7 +245,7 @@ class Wire:
         if element.value is not None:
             return element.value, [], ""
         report, platform = element.report, element.platform
-        fields = self._as_written(report, platform)
+        fields = self._as_written(report, platform, amends=element.amends)
         if element.plainly:
             fields["time"] = self._written(report.source, report.written_ms)
         value, headers, suffix = self._platforms.encode(report.source, platform, fields, plainly=element.plainly)
@@ -245,9 +253,9 @@ class Wire:
             value = value[:-1] + b',"value":NaN}'
         return value, headers, suffix
 
-    def _as_written(self, report: Report, platform: str | None) -> dict[str, Any]:
+    def _as_written(self, report: Report, platform: str | None, *, amends: bool) -> dict[str, Any]:
         """What a report says through a platform, placed in the platform's datum."""
-        fields = self._fields(report)
+        fields = self._fields(report) | (report.amendment if amends else {})
         if platform is None:
             return fields
         fields["platform"] = platform
@@ -302,7 +310,8 @@ class Wire:
             sent.quiet += 1
             return
         if report.id in self._told:
-            sent.repeats += 1
+            sent.amended += element.amends
+            sent.repeats += not element.amends
             return
         self._told.add(report.id)
         sent.reports[report.source] += 1

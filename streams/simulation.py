@@ -167,7 +167,7 @@ class World:
         self._model = model
         self._planned, self._storms = plan(self.city, model, self.chance, self.span, rate)
         texts = Texts(self.city, model, seed)
-        self.callers = Callers(self.city, model, self.chance, self.span, texts)
+        self.callers = Callers(self.city, model, self.chance, self.span, texts, amending=Chance(seed, 1))
         self.workers = Workers(self.city, model, self.chance, self.span, texts)
         self.cameras = Cameras(self.city, model, self.chance, self.span)
         self.sensors = Sensors(self.city, model, self.chance, self.span, self._storms, rate)

@@ -155,6 +155,7 @@ def test_the_sources_are_counted_as_their_truth_says_whatever_becomes_of_the_inc
     assert said == sent.broken
     assert counts.quiet_readings == sent.quiet
     assert counts.outcomes["repeat"] == sent.repeats
+    assert counts.outcomes["amended"] == sent.amended
     assert {(a.source, a.report_id) for a in seen.assignments} == {(r.source, r.report_id) for r in sent.truth}
     feedback = counts.elements_by_source[FEEDBACK]
     refused = sum(counts.dead_letters[reason] for reason in OF_FEEDBACK)

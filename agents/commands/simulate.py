@@ -127,7 +127,8 @@ def simulate(
     sent = result.sent
     click.echo(
         f"{len(result.messages):,} messages with {sum(result.elements.values()):,} elements of sources: {reports:,} "
-        f"reports ({by_source}), {sent.repeats:,} repeats, {sum(sent.broken.values()):,} broken, {sent.quiet:,} quiet\n"
+        f"reports ({by_source}), {sent.repeats:,} repeats, {sent.amended:,} amended, "
+        f"{sum(sent.broken.values()):,} broken, {sent.quiet:,} quiet\n"
         f"{result.events:,} events, {result.events_reported:,} of them reported, "
         f"{counted(len(result.storms), 'storm')}; recording in {out}, truth in {truth}"
     )
@@ -166,6 +167,7 @@ def _figures(result: Simulation) -> dict[str, object]:
         "reports_by_rule": sent.by_rule,
         "duplicates": sum(row.is_duplicate for row in sent.truth),
         "repeats": sent.repeats,
+        "amended": sent.amended,
         "quiet_readings": sent.quiet,
         "broken": dict(sorted(sent.broken.items())),
         "errors": dict(sorted(sent.errors.items())),

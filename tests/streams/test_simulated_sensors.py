@@ -86,6 +86,7 @@ def decided(pack, got):
     assert run.counts.dead_letters == got.sent.broken
     assert run.counts.quiet_readings == got.sent.quiet
     assert run.counts.outcomes["repeat"] == got.sent.repeats
+    assert run.counts.outcomes["amended"] == got.sent.amended
     assert {a.report_id for a in assignments} == {row.report_id for row in got.truth}
     return assignments
 
