@@ -89,7 +89,7 @@ RULE = np.dtype(
         ("same_place_cm", "i8"), ("same_window_ms", "i8"), ("spread_cm2", "i8"), ("decay_ms", "i8"),
         ("same_decay_ms", "i8"), ("rethink_ms", "i8"),
         ("base", "i4"), ("prior", "i4"), ("same_place", "i4"), ("text_percent", "i4"), ("busy_percent", "i4"),
-        ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"),
+        ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"), ("sigmas", "i4"),
         ("pairs", "i4", (16,)), ("group", "i4"), ("odds", "i4", (4,)), ("confirm_odds", "i4"),
         ("is_event", "?"), ("any_score", "?"),
     ]
@@ -876,7 +876,7 @@ def _rethink(
             dy = ((np.int64(one.lat_e7) - incidents[number].lat_e7) * lat_scale + half) >> SCALE_BITS
             cm2 = dx * dx + dy * dy
             vague = max(np.int64(one.accuracy_cm), np.int64(incidents[number].accuracy_cm))
-            reach = of.radius_cm + min(vague, of.accuracy_cap_cm)
+            reach = of.radius_cm + min(of.sigmas * vague, of.accuracy_cap_cm)
             is_same = _same_place(cm2, of.same_place_cm, one.places, number, incidents, marks)
             score = _score(
                 of, is_same, cm2, one.accuracy_cm, incidents[number].accuracy_cm,
@@ -1109,7 +1109,7 @@ def decide(
                             other = np.int64(squares[slot].incident)
                             of = rules[incidents[other].category]
                             vague = max(np.int64(accuracy[i]), np.int64(incidents[other].accuracy_cm))
-                            reach = of.radius_cm + min(vague, of.accuracy_cap_cm)
+                            reach = of.radius_cm + min(of.sigmas * vague, of.accuracy_cap_cm)
                             # Two squares may share a hash, and an anchor may have moved on: each incident once.
                             if (
                                 cm2 <= reach * reach
@@ -1135,7 +1135,7 @@ def decide(
                         dx = ((np.int64(incidents[other].lon_e7) - x) * lon_scale[i] + half) >> SCALE_BITS
                         dy = ((np.int64(incidents[other].lat_e7) - y) * lat_scale[i] + half) >> SCALE_BITS
                         vague = max(np.int64(accuracy[i]), np.int64(incidents[other].accuracy_cm))
-                        reach = of.radius_cm + min(vague, of.accuracy_cap_cm)
+                        reach = of.radius_cm + min(of.sigmas * vague, of.accuracy_cap_cm)
                         # Those nearer were found above.
                         if dx * dx + dy * dy > reach * reach and of.group == group:
                             _consider(
@@ -1227,7 +1227,9 @@ def decide(
             )  # fmt: skip
             may_doubt = True
             keys[at].founded = 1
-            allowed_cm[i] = rules[kind].radius_cm + min(np.int64(accuracy[i]), rules[kind].accuracy_cap_cm)
+            allowed_cm[i] = rules[kind].radius_cm + min(
+                rules[kind].sigmas * np.int64(accuracy[i]), rules[kind].accuracy_cap_cm
+            )
             if past >= 0:
                 how[i] = RECURRENCE
                 incidents[past].superseded = True

@@ -4,8 +4,8 @@ What neither says holds as follows, for a pack that nobody has fitted yet: no ``
 window is joined, the best first); ``spread_m`` half the radius; ``alike_km2`` one in a circle of that radius;
 ``decay_s`` and ``same_place_window_s`` the window, ``same_place_decay_s`` that one; ``same_place_m`` 2, ``same_place``
 50; ``gap_percent``, ``text_percent`` and ``rival_percent`` 100, ``rhythm_percent`` and ``busy_percent`` 0;
-``unrelated`` 0.3; ``rethink`` 50, ``rethink_s`` 0; no ``pairs``, a table of points by founding and joining source,
-``patrol-patrol = -300``.
+``unrelated`` 0.3; ``sigmas`` 1; ``rethink`` 50, ``rethink_s`` 0; no ``pairs``, a table of points by founding and
+joining source, ``patrol-patrol = -300``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def read_match(common: TomlTable | None, own: TomlTable | None, radius_m: float,
         gap_percent=read.percent("gap_percent", 100),
         rhythm_percent=read.percent("rhythm_percent", 0),
         unrelated=read.number("unrelated", 0.3, 0, 1),
+        sigmas=read.whole("sigmas", 1, 1, 5),
         rethink=read.points("rethink", 50) or 0,
         rethink_s=read.number("rethink_s", 0, 0, YEAR_S),
         pairs=_read_pairs(common) | _read_pairs(own),
@@ -68,10 +69,13 @@ class _Layered:
                 default = table.whole(key, default or 0, -POINTS_MAX, POINTS_MAX)
         return default
 
-    def percent(self, key: str, default: int) -> int:
+    def whole(self, key: str, default: int, low: int, high: int) -> int:
         for table in self._layers:
-            default = table.whole(key, default, 0, 1000)
+            default = table.whole(key, default, low, high)
         return default
+
+    def percent(self, key: str, default: int) -> int:
+        return self.whole(key, default, 0, 1000)
 
 
 def _read_pairs(table: TomlTable | None) -> dict[tuple[str, str], int]:

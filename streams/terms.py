@@ -45,6 +45,7 @@ class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
     rival_percent: int
     gap_percent: int
     rhythm_percent: int
+    sigmas: int
     rethink: int
     rethink_ms: int
     unrelated: int
@@ -71,6 +72,7 @@ class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
             match.rival_percent,
             match.gap_percent,
             match.rhythm_percent,
+            match.sigmas,
             match.rethink,
             round(match.rethink_s * 1000),
             _similarity_points(match.unrelated),
