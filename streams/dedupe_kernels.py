@@ -261,12 +261,14 @@ def _at_origin(hi: Any, lo: Any, partition: Any, offset: Any, index: Any) -> Any
 @_jit
 def log_points(number: Any) -> Any:
     """100 · log10 of a positive whole number, rounded down from its eight first bits; the same on every machine."""
-    exponent = 0
-    while number >> exponent > 255:
+    first = np.int64(number)
+    exponent = np.int64(0)
+    while first > 255:
+        first >>= 1
         exponent += 1
-    while number << -exponent < 128:
+    while first < 128:
+        first <<= 1
         exponent -= 1
-    first = number >> exponent if exponent >= 0 else number << -exponent
     return (_LOG_TABLE[first - 128] + exponent * 30_103) // 1000
 
 
