@@ -65,7 +65,7 @@ INCIDENT = np.dtype(
         ("lon_e7", "i4"), ("lat_e7", "i4"), ("accuracy_cm", "i4"),
         ("category", "i4"), ("cell", "i4"), ("pack", "i4"),
         ("version", "i4"), ("report_count", "i4"), ("repeat_count", "i4"), ("by_source", "i4", (4,)),
-        ("witness_count", "i4"), ("odds", "i4"),
+        ("odds", "i8"), ("witness_count", "i4"),
         ("changed_in", "i4"), ("recurrence_of", "i4"), ("status", "i1"), ("superseded", "?"), ("squared", "?"),
         ("source", "i1"), ("signatures", "i1"), ("loose", "i4"), ("firm_first_ms", "i8"), ("firm_last_ms", "i8"),
         ("places", "u8", (PLACES,)), ("marked", "?"),
@@ -78,9 +78,8 @@ vague that joined it.  ``source`` is that of the founding report, ``signatures``
 last of its loose reports, -1 for none; ``firm_first_ms`` and ``firm_last_ms`` are the times of all the others.
 ``places`` are the first device, asset and address that it got; with ``marked`` it has more, in a table.
 ``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``odds`` are those
-that it happened, by its witnesses: log-odds in thousandths.  ``changed_in`` is
-the number of the batch that changed it last, negative once that was told.  ``superseded``: it has recurred.
-``squared``: it stands in the table of squares.
+that it happened, by its witnesses: log-odds in thousandths.  ``changed_in`` is the number of the batch that changed it
+last, negative once that was told.  ``superseded``: it has recurred.  ``squared``: it stands in the table of squares.
 """
 
 RULE = np.dtype(

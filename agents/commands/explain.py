@@ -243,7 +243,10 @@ def _allowed(text: Callable[[float], str], most: float | None) -> str:
 def _counts(incident: Incident) -> str:
     by_source = ", ".join(f"{source} {count}" for source, count in sorted(incident.sources.items()))
     repeats = f", {counted(incident.repeat_count, 'repeat')}" if incident.repeat_count else ""
-    return f"{counted(incident.report_count, 'report')} ({by_source}){repeats}"
+    told = f"{counted(incident.report_count, 'report')} ({by_source}){repeats}"
+    if incident.witness_count is not None:
+        told += f", {incident.witness_count:,} {'witness' if incident.witness_count == 1 else 'witnesses'}"
+    return told if incident.confidence is None else f"{told}, confidence {incident.confidence:.3g}"
 
 
 def _where(incident: Incident) -> str:

@@ -103,6 +103,7 @@ def test_every_element_comes_out_exactly_once(hours, results):
     assert summary["quiet_readings"] == len(quiet) > 0
     assert summary["elements"] == summary["reports"] + len(dead) + summary["quiet_readings"]
     assert summary["repeats"] == hours.sent.repeats > 0
+    assert summary["outcomes"]["amended"] == hours.sent.amended > 0
     assert summary["incidents"] == len(lines(results / INCIDENTS_FILE))
 
 
@@ -123,7 +124,10 @@ def test_incidents_are_sorted_and_their_counts_are_those_of_the_assignments(resu
     for incident in incidents:
         outcomes = of_incident[incident["incident_id"]]
         assert incident["repeat_count"] == outcomes.pop("repeat", 0)
-        assert incident["version"] == incident["report_count"] == outcomes.total() == sum(incident["sources"].values())
+        assert incident["version"] == outcomes.total()
+        outcomes.pop("amended", 0)
+        assert incident["report_count"] == outcomes.total() == sum(incident["sources"].values())
+        assert 1 <= incident["witness_count"] <= incident["report_count"]
 
 
 @pytest.mark.parametrize(("batch", "shards"), [(1, 1), (7, 3), (1000, 8), (10_000, 1), (10_000, 3)])

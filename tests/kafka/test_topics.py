@@ -41,16 +41,18 @@ def as_found(spec: TopicSpec, replication: int = 1) -> FoundTopic:
 
 def test_the_table_has_every_public_topic_under_the_prefix():
     table = {spec.name: spec for spec in topic_table("yq.", partitions=6, shards=3)}
-    internal = {"reports", "incidents", "assignments", "dead-letters", "dispatch.feedback"}
+    internal = {"reports", "incidents", "incidents.suspected", "assignments", "dead-letters", "dispatch.feedback"}
     assert set(table) == {"yq." + name for name in {*TOPIC_OF_SOURCE.values(), *internal}}
     assert table["yq.reports"].partitions == 3
     assert {spec.partitions for name, spec in table.items() if name != "yq.reports"} == {6}
-    assert [name for name, spec in table.items() if spec.cleanup_policy == "compact"] == ["yq.incidents"]
+    assert [name for name, spec in table.items() if spec.cleanup_policy == "compact"] == [
+        "yq.incidents", "yq.incidents.suspected",
+    ]  # fmt: skip
 
 
 def test_a_platforms_own_topic_is_made_like_that_of_its_source():
     table = {spec.name: spec for spec in topic_table("yq.", partitions=6, platforms=["iot.readings.tingwu"])}
-    assert len(table) == 10
+    assert len(table) == 11
     own = replace(table["yq.iot.readings.tingwu"], name="yq.iot.readings", of_platform=False)
     assert own == table["yq.iot.readings"]
 
@@ -117,7 +119,7 @@ def test_create_makes_what_check_then_finds_right_and_a_second_create_makes_noth
 
     first = run("create", *options)
     assert first.exit_code == 0, first.output
-    assert len(json.loads(first.output)["created"]) == 9
+    assert len(json.loads(first.output)["created"]) == 10
     assert run("check", *options).exit_code == 0
     again = run("create", *options)
     assert again.exit_code == 0

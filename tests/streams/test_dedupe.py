@@ -584,7 +584,35 @@ def test_how_sure_it_is_and_whether_anybody_is_told(history, status, witnesses, 
     assert (one["witness_count"], confidence_of(int(one["odds"]))) == (witnesses, confidence)
 
 
-NOISE, QUESTION, LIGHT = KINDS["cover-noise"], KINDS["question"], KINDS["street-light"]
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from(["", "a", "b"]), st.sampled_from([None, 0.0, 0.3, 0.5, 0.62, 1.0])
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_who_comes_first_makes_no_difference_and_nobody_takes_anything_away(said_by, chance):
+    """Neither to how many witnesses there are nor to how sure it is."""
+    history = [
+        row(0, key=key, source=source, witness=witness, confidence=confidence)
+        for key, (source, witness, confidence) in enumerate(said_by, 1)
+    ]
+    ends = set()
+    for _ in range(2):
+        dedupe, before = dedupe_of(DOUBTS), UNKNOWN_ODDS
+        for one in history:
+            dedupe.apply(columns([one]))
+            assert dedupe.incidents["odds"][0] >= before
+            before = dedupe.incidents["odds"][0]
+        ends.add((int(dedupe.incidents["witness_count"][0]), int(before)))
+        chance.shuffle(history)
+    assert len(ends) == 1
+
+
+NOISE, QUESTION = KINDS["cover-noise"], KINDS["question"]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from streams.pack import (
 )
 from streams.pack_check import check_pack, pack_version
 from streams.pack_entries import PACK_FILES
+from streams.terms import PackTerms
 from streams.toml_lines import TomlLines
+from streams.witnesses import UNKNOWN_ODDS, odds_of
 
 CITY = """\
 name = "示范市"
@@ -205,6 +207,21 @@ def test_sources_without_an_entry_have_the_documented_defaults():
     assert sources["video"] == SourceEntry("video", 50.0, "gcj02", None, None, "camera_id")
 
 
+def test_a_category_may_say_how_far_it_believes_whom_and_what_is_too_little():
+    told = CATALOGUE.replace("priority = 1", "priority = 1\nconfirm_below = 0.65").replace(
+        "[category.sla]", "[category.confidence]\nvideo = 0.6\nhotline = 1\n[category.sla]"
+    )
+    pack = parse_pack(pack_files(catalogue=told))
+    waste, flood, _ = pack.categories
+    assert (flood.confirm_below, flood.confidence) == (0.65, {"video": 0.6, "hotline": 1.0})
+    assert (waste.confirm_below, waste.confidence) == (None, {})
+    little, most, unknown = odds_of(0.6), odds_of(0.99), UNKNOWN_ODDS
+    by_code = {category.code: category for category in PackTerms(pack).categories}
+    assert by_code["90001"].odds == (unknown, little, most, unknown), "its own word before the source's"
+    assert by_code["06010"].odds == (unknown, unknown, odds_of(0.6), unknown)
+    assert (by_code["90001"].confirm_odds, by_code["06010"].confirm_odds) == (odds_of(0.65), unknown)
+
+
 def test_devices_are_brought_to_wgs84_from_their_own_datum_or_their_sources():
     """A water gauge has the iot entry's datum, a camera the video entry's, a device that names one its own."""
     devices = parse_pack(pack_files()).devices
@@ -335,6 +352,15 @@ CATALOGUE_ROWS = [
     ('b = "06010"', 'b = "90001"', 50, "category '90001' is related to itself"),
     ("similarity = 0.25", "similarity = 2", 51, "similarity = 2 must be a number, from 0 to 1"),
     ("[category.sla]", "[[category.sla]]", 12, "sla = "),
+    ("priority = 1", "priority = 1\nconfirm_below = 1", 11, "confirm_below = 1 must be a number, from 0 to 0.99"),
+    (
+        "[category.sla]",
+        "[category.confidence]\nvideo = 2\n[category.sla]",
+        13,
+        "video = 2 must be a number, from 0 to 1",
+    ),
+    ("[category.sla]", "[category.confidence]\nphone = 0.5\n[category.sla]", 13, "unknown source 'phone'"),
+    ("priority = 1", "priority = 1\nconfidence = 0.5", 11, "confidence = 0.5 must be a table"),
 ]
 DEVICE_ROWS = [
     (

@@ -225,12 +225,14 @@ def located(pack: Any, topic: str, value: Any) -> LocatedReports:
     ],
 )  # fmt: skip
 def test_the_same_event_is_the_same_report_natively_and_through_a_platform(name, message):
-    """But for the name, and for a position that went through another datum, within its digits: a decimetre."""
+    """But for the name, its content as a number (which is of the sender's own words), and a position that went through
+    another datum, within its digits: a decimetre.
+    """
     writer = PlatformWriter(MAINLAND, name)
     native = located(MAINLAND, TOPIC_OF_SOURCE[MAINLAND.platforms[name].source], message)
     mapped = located(MAINLAND, writer.topic, writer.write(message))
     for column in LocatedReports.__slots__:
-        if column in ("topic", "platform", "key_hi", "key_lo"):
+        if column in ("topic", "platform", "key_hi", "key_lo", "content"):
             continue
         one, other = getattr(native, column).tolist(), getattr(mapped, column).tolist()
         if column in ("lon_e7", "lat_e7"):
