@@ -18,6 +18,7 @@ import numpy as np
 
 from geo.datum import CRS, to_wgs84
 from geo.gazetteer import Gazetteer
+from streams.datum_guard import BY_NAME, DATUMS, REGISTRY, DatumGround, DatumGuard, Finding
 from streams.dead_letters import DeadLetter
 from streams.decoding import DecodedRecords, RecordDecoder, RefusedElement, SourceRecord, platform_readers
 from streams.feedback import ACTIONS, Feedback, feedback_key, incident_parts
@@ -44,6 +45,8 @@ __all__ = ["Intake", "IntakeBatch", "IntakeLimits", "IntakePack", "SourceRecord"
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
+_Tiny = np.ndarray[Any, np.dtype[np.int8]]
+_Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -117,6 +120,7 @@ class IntakePack:
         at = pack.grid.locate(np.array([one.lon for one in devices]), np.array([one.lat for one in devices]))
         self.inside = frozenset(devices[number].id for number in np.flatnonzero(at >= 0).tolist())
         """The devices of the registry that stand within the city."""
+        self.ground = DatumGround(pack.grid.bounds, pack.devices, self.gazetteer)
         self.platforms = platform_readers(pack, self.terms.reading_rules.unit_of_metric)
 
 
@@ -149,6 +153,11 @@ class Intake:
         self._statements = StatementReader(made.pack, made.terms, made.gazetteer, self._hasher)
         self._inside = made.inside
         self._readings.rules = made.terms.reading_rules
+        # What was seen by the former pack says nothing of one that may declare another datum.
+        self._guard = DatumGuard(made.ground)
+        self._group_of_category = np.array(
+            [made.terms.groups[one.group] if one.event else -1 for one in made.terms.categories], np.int32
+        )
         # Where a device was found to be within the city last time, so that it need not be asked each time.
         self._found_at: dict[str, tuple[float | None, float | None, str | None]] = {}
 
@@ -157,6 +166,11 @@ class Intake:
         number = self._partition_numbers.get((topic, partition))
         if number is not None:
             self._readings.forget(number)
+
+    @property
+    def datum_findings(self) -> tuple[Finding, ...]:
+        """The senders whose positions are not where they are declared to be, as far as is known now."""
+        return self._guard.findings
 
     @property
     def topics(self) -> list[str]:
@@ -181,7 +195,10 @@ class Intake:
         taken.columns["mark_ms"] = mark_ms[rows]
         kept = np.ones(len(rows), bool)
         kept[[at for at, row in enumerate(taken.rows) if row in read.refusals or row in taken.quiet]] = False
-        reports = LocatedReports.from_columns(**taken.columns).take(kept)
+        placed_by = np.asarray(taken.columns.pop("placed_by"), np.int8)
+        located = LocatedReports.from_columns(**taken.columns)
+        self._guard_datums(located, placed_by, kept, taken.rows, read)
+        reports = located.take(kept)
         feedback = [
             self._feedback(
                 row, int(np.searchsorted(rows[kept], row)), int(time_ms[row]), int(row_ingested[row]), decoded
@@ -407,6 +424,8 @@ class Intake:
         with np.errstate(invalid="ignore"):
             columns["lon_e7"] = np.where(np.isnan(lon), NO_POSITION, np.rint(lon * 1e7)).astype(np.int32)
             columns["lat_e7"] = np.where(np.isnan(lat), NO_POSITION, np.rint(lat * 1e7)).astype(np.int32)
+        own = [message.lon is not None for message in messages]
+        columns["placed_by"] = np.where(own, _DATUM_OF_CRS[crs], np.where(by_name, BY_NAME, REGISTRY))
         columns["accuracy_cm"] = np.rint(accuracy_m * 100).astype(np.int32)
         columns["cell"] = cell
         columns["time_ms"] = time_ms[np.asarray(rows, np.int64)]
@@ -426,6 +445,23 @@ class Intake:
             int((tickets & by_name).sum()),
             int((tickets & np.isnan(lon)).sum()),
         )
+
+    def _guard_datums(
+        self, located: LocatedReports, placed_by: _Tiny, kept: _Mask, rows: Sequence[int], read: _Batch
+    ) -> None:
+        """Have the datum guard look at what is reported, and at what was placed outside of the city.
+
+        Not at what is quiet: whether a quiet reading was located depends on its batch.
+        """
+        looked_at = kept & (located.lon_e7 != NO_POSITION)
+        if read.refusals:
+            for at, row in enumerate(rows):
+                refusal = read.refusals.get(row)
+                if refusal is not None and refusal.reason is Reason.OUTSIDE_CITY:
+                    looked_at[at] = True
+        group = self._group_of_category[located.category]
+        group[located.reading_rows()] = -1  # most of them turn out to be no event
+        self._guard.take(located, placed_by, group, np.flatnonzero(looked_at))
 
     def _refuse_feedback(self, message: FeedbackMessage) -> Refusal | None:
         if message.action not in _ACTION_WORDS:
@@ -466,6 +502,7 @@ class Intake:
         ]
 
 
+_DATUM_OF_CRS = np.array([DATUMS.index("wgs84" if name == "cgcs2000" else name) for name in CRS], np.int8)
 _IOT, _HOTLINE = SOURCES.index("iot"), SOURCES.index("hotline")
 _MAX_FOUND_AT = 1_000_000
 _ACTION_WORDS = [action.value for action in Action]
