@@ -22,7 +22,6 @@ Pure: no clock and no log; what is found depends on the reports taken and on the
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -70,8 +69,8 @@ _VAGUE_CM = 20_000
 _VAGUE_PLACE_M = 150.0
 _LATTICE_DEG = 0.005
 _LATTICE_MOST = 200
-# The first addresses of a sender are all looked up, then one in so many: looking up costs more than all else here.
-_ADDRESSES_FIRST, _ADDRESSES_EVERY = 64, 32
+# No more often is a device or an address of a sender looked up: an address costs more than all else here.
+_DEVICE_EVERY_MS, _ADDRESS_EVERY_MS = 60_000, 3 * 3_600_000
 # Natural logarithms of how much less likely what is seen were by chance.
 _NAMED_FROM, _NAMED_UNTIL = 14.0, 5.0
 
@@ -168,6 +167,13 @@ class DatumGround:
         east, north = np.clip(np.rint((east, north)), -(10**8), 10**8).astype(np.int64)
         return east, north
 
+    def point_dm(self, lon_deg: float, lat_deg: float) -> tuple[int, int]:
+        """The same of one position."""
+        return (
+            round((round(lon_deg * 1e7) - self._west_e7) * self._dm_lon),
+            round((round(lat_deg * 1e7) - self._south_e7) * self._dm_lat),
+        )
+
     def lattice(self, lon_e7: npt.ArrayLike, lat_e7: npt.ArrayLike) -> _Ints:
         """The place of the lattice that each position is nearest to."""
         column = (np.asarray(lon_e7, np.int64) - self._west_e7) // self._step_e7
@@ -208,10 +214,13 @@ class DatumGuard:
         self._squares = np.zeros((MOST_SENDERS, EVIDENCE), np.int64)
         self._counts = np.zeros(MOST_SENDERS, np.int64)
         self._heard_ms = np.full(MOST_SENDERS, -_NEVER_MS, np.int64)
+        self._tried_ms = np.full(MOST_SENDERS, -_NEVER_MS, np.int64)
         self._named = np.zeros(MOST_SENDERS, np.bool_)
         self._named_as: dict[int, int] = {}
         self._witnesses: list[_Witnesses] = [_Witnesses() for _ in range(MOST_SENDERS)]
-        self._asked = Counter[int]()
+        self._looked_up = [
+            ([-_NEVER_MS] * MOST_SENDERS, pause_ms) for pause_ms in (_ADDRESS_EVERY_MS, _DEVICE_EVERY_MS)
+        ]
 
     @property
     def memory_bytes(self) -> int:
@@ -241,36 +250,46 @@ class DatumGuard:
         """
         if not len(rows):
             return
-        source, by = reports.source[rows], placed_by[rows]
-        sender = self._senders_of(source, reports.platform[rows], by)
-        lon_e7, lat_e7, vague = reports.lon_e7[rows], reports.lat_e7[rows], reports.accuracy_cm[rows] > _VAGUE_CM
+        at = slice(None) if len(rows) == len(reports) else rows
+        source, by, group = reports.source[at], placed_by[at], group[at]
+        lon_e7, lat_e7, arrived_ms = reports.lon_e7[at], reports.lat_e7[at], reports.ingested_ms[at]
+        device, address = reports.device[at], reports.address[at]
+        sender = self._senders_of(source, reports.platform[at], by)
         ground = self._ground
         x, y = ground.plane_dm(lon_e7, lat_e7)
         place = ground.lattice(lon_e7, lat_e7)
-        heard = (sender >= 0) & ~vague
-        of_event = np.flatnonzero(heard & (group[rows] >= 0))
-        came = np.zeros(len(of_event), REPORT)
-        at = rows[of_event]
-        came["time_ms"], came["arrived_ms"] = reports.time_ms[at], reports.ingested_ms[at]
-        came["x_dm"], came["y_dm"], came["place"] = x[of_event], y[of_event], place[of_event]
-        came["group"], came["sender"], came["source"] = group[at], sender[of_event], source[of_event]
-        came["datum"] = np.where(by[of_event] < REGISTRY, by[of_event], -1)
+        is_heard = (sender >= 0) & (reports.accuracy_cm[at] <= _VAGUE_CM)
+        places_itself = by < REGISTRY
+
+        came = np.empty(len(by), REPORT)
+        came["time_ms"], came["arrived_ms"] = reports.time_ms[at], arrived_ms
+        came["x_dm"], came["y_dm"], came["place"] = x, y, place
+        came["group"], came["sender"], came["source"] = group, sender, source
+        came["datum"] = np.where(places_itself, by, -1)
+        is_event = is_heard & (group >= 0)
+        came, events_up_to = came[is_event], np.cumsum(is_event)
+
         taken = 0
-        placed_itself = np.flatnonzero(heard & (by < REGISTRY))
-        named = (reports.device[rows[placed_itself]] != "") | (reports.address[rows[placed_itself]] != "")
-        for one in placed_itself[named].tolist():
-            row, who = int(rows[one]), int(sender[one])
-            witness = self._witness(reports.device[row], reports.address[row], who)
+        has_witness = np.flatnonzero(is_heard & places_itself & (device.astype(np.bool_) | address.astype(np.bool_)))
+        for one, who, now_ms in zip(
+            has_witness.tolist(), sender[has_witness].tolist(), arrived_ms[has_witness].tolist(), strict=True
+        ):
+            is_device = bool(device[one])
+            looked_up_ms, pause_ms = self._looked_up[is_device]
+            if 0 <= now_ms - looked_up_ms[who] < pause_ms:
+                continue
+            looked_up_ms[who] = now_ms
+            witness = self._device(device[one]) if is_device else self._place(address[one])
             if witness is None:
                 continue
             name, east, north = witness
             witnesses = self._witnesses[who]
             witnesses.note(name, int(x[one]) - east, int(y[one]) - north, int(place[one]))
-            if witnesses.changes % (LOOK_EVERY // 2) == 0:
+            if witnesses.changes % LOOK_EVERY == 0:
                 # What was seen up to here is judged by what was known before, however much came at once.
-                taken = self._take(came, taken, int(np.searchsorted(of_event, one, "right")))
+                taken = self._take(came, taken, int(events_up_to[one]))
                 witnesses.sum_up(ground.shifts[:, by[one]])
-                self._clock[NOW] = max(self._clock[NOW], reports.ingested_ms[row])
+                self._clock[NOW] = max(self._clock[NOW], now_ms)
                 self._heard_ms[who] = self._clock[NOW]
                 self._look()
         self._take(came, taken, len(came))
@@ -279,7 +298,7 @@ class DatumGuard:
         while start < end:
             start, who = take_reports(
                 start, reports[:end], self._reports, self._heads, self._clock, self._ground.shifts, self._masks,
-                self._squares, self._counts, self._heard_ms, self._named, _WAIT_MS,
+                self._squares, self._counts, self._heard_ms, self._tried_ms, self._named, _WAIT_MS,
             )  # fmt: skip
             if who == NOBODY:
                 break
@@ -322,24 +341,17 @@ class DatumGuard:
 
     # ---------------------------------------------------------------------------------------------------- witnesses
 
-    def _witness(self, device: str, address: str, sender: int) -> tuple[str, int, int] | None:
-        """The device or place that a report is of, and where that is, decimetres."""
-        if device:
-            stands = self._ground.devices.get(device)
-            if stands is None:
-                return None
-            name, lon, lat = "d" + device, stands.lon, stands.lat
-        else:
-            asked = self._asked[sender]
-            self._asked[sender] += 1
-            if asked >= _ADDRESSES_FIRST and asked % _ADDRESSES_EVERY:
-                return None
-            placed = self._ground.gazetteer.place(address, "")
-            if placed is None or placed.accuracy_m > _VAGUE_PLACE_M:
-                return None
-            name, lon, lat = "p" + placed.name, placed.lon, placed.lat
-        east, north = self._ground.plane_dm(round(lon * 1e7), round(lat * 1e7))
-        return name, int(east), int(north)
+    def _device(self, device: str) -> tuple[str, int, int] | None:
+        """The device that a report is of, and where that stands, decimetres."""
+        stands = self._ground.devices.get(device)
+        return None if stands is None else ("d" + device, *self._ground.point_dm(stands.lon, stands.lat))
+
+    def _place(self, address: str) -> tuple[str, int, int] | None:
+        """The place that an address names, and where that is, if it is known well."""
+        placed = self._ground.gazetteer.place(address, "")
+        if placed is None or placed.accuracy_m > _VAGUE_PLACE_M:
+            return None
+        return "p" + placed.name, *self._ground.point_dm(placed.lon, placed.lat)
 
     # ------------------------------------------------------------------------------------------------------ judging
 

@@ -29,7 +29,9 @@ EVIDENCE = 256
 """Reports of a sender that something lay near in one view or another: the newest count."""
 MOST_SENDERS = 62
 """Senders told apart; each has a bit of the masks."""
-LOOK_EVERY = 16
+PAUSE_MS = 600_000
+"""A sender's reports are held against others' no more often than this: what a busy one says in a day is enough."""
+LOOK_EVERY = 8
 """So many reports of a sender with evidence, and it is looked at whether it is as it says."""
 ENOUGH = 8
 """Fewer reports than this say nothing."""
@@ -41,8 +43,8 @@ REPORT = np.dtype(
         ("group", "i4"), ("sender", "i2"), ("source", "i1"), ("datum", "i1"), ("tried", "?"),
     ]
 )  # fmt: skip
-"""A report remembered: where it is as declared, in which place of the lattice of shifts, and its declared datum, -1 where
-it does not place itself.  ``next`` is the number of the one before it in its bucket."""
+"""A report remembered: where it is as declared, in which place of the lattice of shifts, and its declared datum, -1
+where it does not place itself.  ``next`` is the number of the one before it in its bucket."""
 
 FIRST, END, NOW, DUE = range(4)
 """In ``clock``: the number of the first report not tried yet, that of the next one, the newest ingestion time, and from
@@ -100,11 +102,21 @@ def _senders_near(x: Any, y: Any, number: Any, reports: Any, heads: Any, end: An
 
 @_jit
 def _try(
-    number: Any, reports: Any, heads: Any, clock: Any, shifts: Any, masks: Any, squares: Any, counts: Any, heard_ms: Any
+    number: Any,
+    reports: Any,
+    heads: Any,
+    clock: Any,
+    shifts: Any,
+    masks: Any,
+    squares: Any,
+    counts: Any,
+    heard_ms: Any,
+    tried_ms: Any,
 ) -> Any:
     """Look who is near a report in each of its views; its sender if that is to be looked at, else `NOBODY`."""
     one = reports[number % REMEMBERED]
-    if one.datum < 0:
+    sender = np.int64(one.sender)
+    if one.datum < 0 or 0 <= one.arrived_ms - tried_ms[sender] < PAUSE_MS:
         return NOBODY
     x, y = np.int64(one.x_dm), np.int64(one.y_dm)
     end = clock[END]
@@ -112,7 +124,7 @@ def _try(
     if as_declared < 0:
         return NOBODY
     one.tried = True
-    sender = np.int64(one.sender)
+    tried_ms[sender] = one.arrived_ms
     at = counts[sender] % EVIDENCE
     any_near = as_declared
     masks[sender, at, 0] = as_declared
@@ -174,6 +186,7 @@ def take_reports(
     squares: Any,
     counts: Any,
     heard_ms: Any,
+    tried_ms: Any,
     named: Any,
     wait_ms: Any,
 ) -> tuple[Any, Any]:
@@ -191,7 +204,7 @@ def take_reports(
             if not waited and clock[END] - first < REMEMBERED - 1:
                 break
             clock[FIRST] += 1
-            sender = _try(first, reports, heads, clock, shifts, masks, squares, counts, heard_ms)
+            sender = _try(first, reports, heads, clock, shifts, masks, squares, counts, heard_ms, tried_ms)
             if sender != NOBODY:
                 if named[sender]:
                     return row, sender

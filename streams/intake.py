@@ -9,7 +9,7 @@ nothing, a cleared alarm).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -193,11 +193,10 @@ class Intake:
         rows = np.asarray(taken.rows, np.int64)
         taken.columns["ingested_ms"] = row_ingested[rows]
         taken.columns["mark_ms"] = mark_ms[rows]
-        kept = np.ones(len(rows), bool)
-        kept[[at for at, row in enumerate(taken.rows) if row in read.refusals or row in taken.quiet]] = False
+        kept = ~read.marked([*read.refusals, *taken.quiet])[rows]
         placed_by = np.asarray(taken.columns.pop("placed_by"), np.int8)
         located = LocatedReports.from_columns(**taken.columns)
-        self._guard_datums(located, placed_by, kept, taken.rows, read)
+        self._guard_datums(located, placed_by, kept, rows, read)
         reports = located.take(kept)
         feedback = [
             self._feedback(
@@ -436,8 +435,7 @@ class Intake:
         columns["partition"] = [decoded.records[number].partition for number, _ in origins]
         columns["offset"] = [decoded.records[number].offset for number, _ in origins]
         columns["index"] = [index for _, index in origins]
-        stands = np.array([row not in refusals for row in rows], np.bool_)
-        tickets = stands & (np.asarray(columns["source"]) == _HOTLINE)
+        tickets = ~read.marked(refusals)[rows] & (np.asarray(columns["source"]) == _HOTLINE)
         return _Located(
             list(rows),
             columns,
@@ -447,18 +445,14 @@ class Intake:
         )
 
     def _guard_datums(
-        self, located: LocatedReports, placed_by: _Tiny, kept: _Mask, rows: Sequence[int], read: _Batch
+        self, located: LocatedReports, placed_by: _Tiny, kept: _Mask, rows: _Ints, read: _Batch
     ) -> None:
         """Have the datum guard look at what is reported, and at what was placed outside of the city.
 
         Not at what is quiet: whether a quiet reading was located depends on its batch.
         """
-        looked_at = kept & (located.lon_e7 != NO_POSITION)
-        if read.refusals:
-            for at, row in enumerate(rows):
-                refusal = read.refusals.get(row)
-                if refusal is not None and refusal.reason is Reason.OUTSIDE_CITY:
-                    looked_at[at] = True
+        outside = [row for row, refusal in read.refusals.items() if refusal.reason is Reason.OUTSIDE_CITY]
+        looked_at = (kept & (located.lon_e7 != NO_POSITION)) | read.marked(outside)[rows]
         group = self._group_of_category[located.category]
         group[located.reading_rows()] = -1  # most of them turn out to be no event
         self._guard.take(located, placed_by, group, np.flatnonzero(looked_at))
@@ -517,6 +511,12 @@ class _Batch:
     """By message."""
     feedback: list[int] = field(default_factory=list)
     """The messages that are feedback."""
+
+    def marked(self, rows: Iterable[int]) -> _Mask:
+        """Of all messages, which are among ``rows``."""
+        marks = np.zeros(len(self.decoded.messages), np.bool_)
+        marks[list(rows)] = True
+        return marks
 
 
 @dataclass(slots=True)

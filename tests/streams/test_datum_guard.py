@@ -1,4 +1,4 @@
-"""The datum guard: whose datum is wrong is named, whoever is right is not, and nothing hangs on how reports are batched.
+"""The datum guard: whose datum is wrong is named, whoever is right is not, however reports are batched.
 
 Reports of an invented traffic over the sample city, so that everything about them is known.
 """
@@ -30,6 +30,7 @@ from streams.datum_kernels import (
     MOST_SENDERS,
     NEAR_DM,
     NOBODY,
+    PAUSE_MS,
     REMEMBERED,
     REPORT,
     VIEWS,
@@ -290,7 +291,7 @@ def test_tickets_with_coordinates_and_a_known_place_convict_the_map_they_were_pl
     def tickets(sender: Sender) -> list[Said]:
         told = []
         for number, place in enumerate(places):
-            time_ms = START_MS + number * 10 * MINUTE_MS
+            time_ms = START_MS + number * 3 * HOUR_MS
             lon, lat = said_at(sender, place.lon, place.lat, chance)
             told.append(Said(sender, lon, lat, 1, time_ms, time_ms, address=f"{place.name}门口"))
         return told
@@ -412,16 +413,19 @@ def test_senders_beyond_the_bound_are_not_looked_at_and_harm_nobody(ground):
 
 
 def test_more_reports_than_are_remembered_are_taken(ground):
-    """A storm in which forty thousand reports come before any of them has waited long enough."""
-    wrong = Sender("hotline", "gcj02", "bd09", share=1.0)
-    told = traffic(ground, [wrong, *(replace(one, share=1.0) for one in RIGHT[1:])], hours=700)
-    squeezed = [
-        replace(one, time_ms=START_MS + (one.time_ms - START_MS) // 50, came_ms=START_MS + number)
-        for number, one in enumerate(told)
-    ]
-    assert len(told) > REMEMBERED
-    guard = found(ground, squeezed, batch=10_000)
-    assert keys(guard.findings) == [wrong.key]
+    """More than that come before any of them has waited long enough; each event is in a group of its own."""
+    wrong = Sender("hotline", "gcj02", "bd09")
+    chance = random.Random(5)
+    told = []
+    for event in range(23_000):
+        time_ms = START_MS + event * 600
+        lon, lat = somewhere(chance)
+        told += [
+            Said(sender, *said_at(sender, lon, lat, chance), event, time_ms, time_ms) for sender in (wrong, *RIGHT[1:])
+        ]
+    assert told[REMEMBERED].came_ms - told[0].came_ms < 2 * HOUR_MS
+    told.append(replace(told[-1], group=23_000, came_ms=told[-1].came_ms + 3 * HOUR_MS))
+    assert keys(found(ground, told, batch=10_000).findings) == [wrong.key]
 
 
 # ---------------------------------------------------------------------------------------------------------- shifts
@@ -470,14 +474,15 @@ row = st.tuples(
 )
 # Source and declared datum of each sender; the last one does not place itself.
 _OF_SENDER = [(0, 0), (1, 1), (1, 2), (2, 0), (3, -1)]
-_STEP_DM, _STEP_MS = NEAR_DM // 2, CLOSE_MS // 8
+# So that steps meet the bounds, and the pause is within one or not.
+_STEP_DM, _STEP_MS, _GAP_MS = NEAR_DM // 2, CLOSE_MS // 8, PAUSE_MS // 2
 
 
 def laid_out(rows: Iterable[tuple[int, ...]]) -> np.ndarray[Any, Any]:
     reports = np.zeros(len(list(rows)), REPORT)
     arrived_ms = 0
     for one, (sender, east, north, group, time, gap) in zip(reports, rows, strict=True):
-        arrived_ms += gap * _STEP_MS
+        arrived_ms += gap * _GAP_MS
         one["sender"], (one["source"], one["datum"]) = sender, _OF_SENDER[sender]
         one["x_dm"], one["y_dm"], one["group"] = east * _STEP_DM, north * _STEP_DM, group
         one["time_ms"], one["arrived_ms"] = time * _STEP_MS, arrived_ms
@@ -488,6 +493,7 @@ def evidence_by_definition(reports: np.ndarray[Any, Any], wait_ms: int) -> dict[
     """The plain double loop: of each sender the masks of every report of it that somebody is near to in some view."""
     came: list[Any] = []
     tried: set[int] = set()
+    tried_ms: dict[int, int] = {}
     evidence: dict[int, list[list[int]]] = defaultdict(list)
 
     def alike(one: Any, other: Any, x: int, y: int) -> bool:
@@ -499,9 +505,12 @@ def evidence_by_definition(reports: np.ndarray[Any, Any], wait_ms: int) -> dict[
         one = came[number]
         x, y = int(one["x_dm"]), int(one["y_dm"])
         own = [at for at in tried if came[at]["sender"] == one["sender"] and alike(one, came[at], x, y)]
-        if one["datum"] < 0 or own:
+        sender, arrived_ms = int(one["sender"]), int(one["arrived_ms"])
+        is_soon = sender in tried_ms and arrived_ms - tried_ms[sender] < PAUSE_MS
+        if one["datum"] < 0 or own or is_soon:
             return
         tried.add(number)
+        tried_ms[sender] = arrived_ms
         masks = []
         for view, (east, north) in enumerate(_SHIFTS[0, one["datum"]].tolist()):
             near = [it for it in came if it["source"] != one["source"] and alike(one, it, x + east, y + north)]
@@ -510,7 +519,7 @@ def evidence_by_definition(reports: np.ndarray[Any, Any], wait_ms: int) -> dict[
                 mask |= 1 << int(it["sender"])
             masks.append(mask)
         if any(masks):
-            evidence[int(one["sender"])].append(masks)
+            evidence[sender].append(masks)
 
     first = 0
     for report in reports:
@@ -521,20 +530,21 @@ def evidence_by_definition(reports: np.ndarray[Any, Any], wait_ms: int) -> dict[
     return evidence
 
 
-@given(st.lists(row, max_size=40), st.sampled_from([0, 4 * _STEP_MS, CLOSE_MS]), st.integers(1, 40))
+@given(st.lists(row, max_size=40), st.sampled_from([0, 4 * _GAP_MS, 40 * _GAP_MS]), st.integers(1, 40))
 @example([(0, 0, 0, 0, 0, 0), (1, 2, 0, 0, 8, 0), (3, 5, 0, 0, 0, 20), (3, 8, 8, 1, 0, 20)], 0, 1)  # at every bound
 def test_the_kernel_finds_the_neighbours_of_the_plain_double_loop(rows, wait_ms, cut):
     reports = laid_out(rows)
     state = (
         np.zeros(REMEMBERED, REPORT), np.full(BUCKETS, -1, np.int64), np.array([0, 0, -(2**62), 2**62]), _SHIFTS,
         np.zeros((MOST_SENDERS, EVIDENCE, VIEWS), np.int64), np.zeros((MOST_SENDERS, EVIDENCE), np.int64),
-        np.zeros(MOST_SENDERS, np.int64), np.zeros(MOST_SENDERS, np.int64), np.zeros(MOST_SENDERS, np.bool_),
+        np.zeros(MOST_SENDERS, np.int64), np.zeros(MOST_SENDERS, np.int64), np.full(MOST_SENDERS, -(2**62)),
+        np.zeros(MOST_SENDERS, np.bool_),
     )  # fmt: skip
     for part in (reports[:cut], reports[cut:]):
         start, who = 0, 0
         while who != NOBODY:
             start, who = take_reports(start, part, *state, wait_ms)
-    _, _, _, _, masks, _, counts, _, _ = state
+    _, _, _, _, masks, _, counts, _, _, _ = state
     expected = evidence_by_definition(reports, wait_ms)
     got = {sender: masks[sender, : counts[sender]].tolist() for sender in np.flatnonzero(counts).tolist()}
     assert got == expected
