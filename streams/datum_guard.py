@@ -41,8 +41,10 @@ from streams.datum_kernels import (
     MOST_SENDERS,
     NOBODY,
     NOW,
+    PLACES_ITSELF_BELOW,
     REMEMBERED,
     REPORT,
+    VAGUE_CM,
     VIEWS,
     count_views,
     take_reports,
@@ -58,6 +60,7 @@ REGISTRY, BY_NAME = 3, 4
 LEAST_OFFSET_M, MOST_OFFSET_M = 300, 1_400
 """An offset between these is looked for: less is inaccuracy, and no datum shifts by more."""
 
+assert len(DATUMS) == REGISTRY == PLACES_ITSELF_BELOW
 _WAIT_MS = 2 * 3_600_000
 _STALE_MS = 3 * 86_400_000
 _LOOK_AGAIN_MS = 3_600_000
@@ -65,7 +68,6 @@ _NEVER_MS = 2**62
 _MOST_PLATFORMS = 1_000
 _MOST_WITNESSES = 256
 _WITNESS_DM = 2_500
-_VAGUE_CM = 20_000
 _VAGUE_PLACE_M = 150.0
 _LATTICE_DEG = 0.005
 _LATTICE_MOST = 200
@@ -123,10 +125,10 @@ def _towards(finding: Finding) -> str:
 
 
 class DatumGround:
-    """What the guard needs to know of a city pack: how datums shift there, where devices stand, what places are called.
+    """What the guard needs to know of a city pack: how datums shift there, where devices stand, how places are called.
 
-    The shifts are taken from a lattice of 0.005° (of a wider one, if the city spans more than 1°): half a step away they
-    are others by six metres, for Baidu's ripples every 0.12°.
+    The shifts are taken from a lattice of 0.005° (of a wider one, if the city spans more than 1°): half a step away
+    they are others by six metres, for Baidu's ripples every 0.12°.
     """
 
     def __init__(
@@ -135,16 +137,16 @@ class DatumGround:
         self.devices = devices
         self.gazetteer = gazetteer
         west, south, east, north = bounds
-        self._west_e7, self._south_e7 = round(west * 1e7), round(south * 1e7)
-        self._step_e7 = max(round(_LATTICE_DEG * 1e7), *(
-            -(-round(span * 1e7) // _LATTICE_MOST) for span in (east - west, north - south)
-        ))  # fmt: skip
-        self._columns, self._rows = (1 + round(span * 1e7) // self._step_e7 for span in (east - west, north - south))
+        spans_e7 = [round(span * 1e7) for span in (east - west, north - south)]
+        step_e7 = max(round(_LATTICE_DEG * 1e7), *(-(-span // _LATTICE_MOST) for span in spans_e7))
+        columns, rows = (1 + span // step_e7 for span in spans_e7)
+        self.layout: _Ints = np.array([round(west * 1e7), round(south * 1e7), step_e7, columns, rows], np.int64)
+        """The city's corner and the lattice's step, 1e-7 degrees; its columns and rows."""
         m_lon, m_lat = (float(one) for one in metres_per_degree((south + north) / 2))
-        self._dm_lon, self._dm_lat = m_lon * 1e-6, m_lat * 1e-6
+        self.scale: npt.NDArray[np.float64] = np.array([m_lon, m_lat]) * 1e-6
+        """Decimetres of 1e-7 degrees of longitude and of latitude, in the middle of the city."""
         lon, lat = np.meshgrid(
-            west + (np.arange(self._columns) + 0.5) * self._step_e7 / 1e7,
-            south + (np.arange(self._rows) + 0.5) * self._step_e7 / 1e7,
+            west + (np.arange(columns) + 0.5) * step_e7 / 1e7, south + (np.arange(rows) + 0.5) * step_e7 / 1e7
         )
         lon, lat = lon.ravel(), lat.ravel()
         self.shifts = np.zeros((len(lon), len(DATUMS), VIEWS, 2), np.int32)
@@ -159,26 +161,17 @@ class DatumGround:
                 self.shifts[:, number, 3 + 2 * at] = np.rint(shift[:, ::-1] * (-1, 1))
                 self.shifts[:, number, 4 + 2 * at] = np.rint(shift[:, ::-1] * (1, -1))
 
-    def plane_dm(self, lon_e7: npt.ArrayLike, lat_e7: npt.ArrayLike) -> tuple[_Ints, _Ints]:
-        """Where positions lie east and north of the city's corner, decimetres, good enough for some hundred metres."""
-        east = (np.asarray(lon_e7, np.int64) - self._west_e7) * self._dm_lon
-        north = (np.asarray(lat_e7, np.int64) - self._south_e7) * self._dm_lat
-        # What lies outside of the city is held against what is in it, from the other side of the world as well.
-        east, north = np.clip(np.rint((east, north)), -(10**8), 10**8).astype(np.int64)
-        return east, north
+    def plane_dm(self, lon_e7: int, lat_e7: int) -> tuple[int, int]:
+        """How far east and north of the city's corner a position lies, decimetres; good enough for a kilometre."""
+        west_e7, south_e7, *_ = self.layout.tolist()
+        dm_lon, dm_lat = self.scale.tolist()
+        return round((lon_e7 - west_e7) * dm_lon), round((lat_e7 - south_e7) * dm_lat)
 
-    def point_dm(self, lon_deg: float, lat_deg: float) -> tuple[int, int]:
-        """The same of one position."""
-        return (
-            round((round(lon_deg * 1e7) - self._west_e7) * self._dm_lon),
-            round((round(lat_deg * 1e7) - self._south_e7) * self._dm_lat),
-        )
-
-    def lattice(self, lon_e7: npt.ArrayLike, lat_e7: npt.ArrayLike) -> _Ints:
-        """The place of the lattice that each position is nearest to."""
-        column = (np.asarray(lon_e7, np.int64) - self._west_e7) // self._step_e7
-        row = (np.asarray(lat_e7, np.int64) - self._south_e7) // self._step_e7
-        return np.clip(row, 0, self._rows - 1) * self._columns + np.clip(column, 0, self._columns - 1)
+    def lattice(self, lon_e7: int, lat_e7: int) -> int:
+        """The place of the lattice that a position is nearest to."""
+        west_e7, south_e7, step_e7, columns, rows = self.layout.tolist()
+        column, row = (lon_e7 - west_e7) // step_e7, (lat_e7 - south_e7) // step_e7
+        return int(min(max(row, 0), rows - 1) * columns + min(max(column, 0), columns - 1))
 
     def offset_m(self, declared: int, view: int) -> tuple[int, int]:
         """Where positions in another datum lie from the truth, in the middle of the city, metres."""
@@ -221,6 +214,7 @@ class DatumGuard:
         self._looked_up = [
             ([-_NEVER_MS] * MOST_SENDERS, pause_ms) for pause_ms in (_ADDRESS_EVERY_MS, _DEVICE_EVERY_MS)
         ]
+        self._verdict(0, 0)  # compiled now, and not in the midst of a batch
 
     @property
     def memory_bytes(self) -> int:
@@ -251,54 +245,45 @@ class DatumGuard:
         if not len(rows):
             return
         at = slice(None) if len(rows) == len(reports) else rows
-        source, by, group = reports.source[at], placed_by[at], group[at]
-        lon_e7, lat_e7, arrived_ms = reports.lon_e7[at], reports.lat_e7[at], reports.ingested_ms[at]
-        device, address = reports.device[at], reports.address[at]
-        sender = self._senders_of(source, reports.platform[at], by)
-        ground = self._ground
-        x, y = ground.plane_dm(lon_e7, lat_e7)
-        place = ground.lattice(lon_e7, lat_e7)
-        is_heard = (sender >= 0) & (reports.accuracy_cm[at] <= _VAGUE_CM)
-        places_itself = by < REGISTRY
-
-        came = np.empty(len(by), REPORT)
-        came["time_ms"], came["arrived_ms"] = reports.time_ms[at], arrived_ms
-        came["x_dm"], came["y_dm"], came["place"] = x, y, place
-        came["group"], came["sender"], came["source"] = group, sender, source
-        came["datum"] = np.where(places_itself, by, -1)
-        is_event = is_heard & (group >= 0)
-        came, events_up_to = came[is_event], np.cumsum(is_event)
-
+        by, device, address = placed_by[at], reports.device[at], reports.address[at]
+        sender = self._senders_of(reports.source[at], reports.platform[at], by)
+        columns = (
+            rows, reports.source, sender, by, group, reports.lon_e7, reports.lat_e7, reports.accuracy_cm,
+            reports.time_ms, reports.ingested_ms,
+        )  # fmt: skip
         taken = 0
-        has_witness = np.flatnonzero(is_heard & places_itself & (device.astype(np.bool_) | address.astype(np.bool_)))
+        has_witness = np.flatnonzero((by < REGISTRY) & (device.astype(np.bool_) | address.astype(np.bool_)))
+        arrived_ms = reports.ingested_ms[rows[has_witness]]
         for one, who, now_ms in zip(
-            has_witness.tolist(), sender[has_witness].tolist(), arrived_ms[has_witness].tolist(), strict=True
+            has_witness.tolist(), sender[has_witness].tolist(), arrived_ms.tolist(), strict=True
         ):
             is_device = bool(device[one])
             looked_up_ms, pause_ms = self._looked_up[is_device]
-            if 0 <= now_ms - looked_up_ms[who] < pause_ms:
+            if who < 0 or 0 <= now_ms - looked_up_ms[who] < pause_ms:
+                continue
+            row = rows[one]
+            if reports.accuracy_cm[row] > VAGUE_CM:
                 continue
             looked_up_ms[who] = now_ms
             witness = self._device(device[one]) if is_device else self._place(address[one])
             if witness is None:
                 continue
-            name, east, north = witness
-            witnesses = self._witnesses[who]
-            witnesses.note(name, int(x[one]) - east, int(y[one]) - north, int(place[one]))
-            if witnesses.changes % LOOK_EVERY == 0:
+            self._note(who, *witness, int(reports.lon_e7[row]), int(reports.lat_e7[row]))
+            if self._witnesses[who].changes % LOOK_EVERY == 0:
                 # What was seen up to here is judged by what was known before, however much came at once.
-                taken = self._take(came, taken, int(events_up_to[one]))
-                witnesses.sum_up(ground.shifts[:, by[one]])
+                taken = self._take(columns, taken, one + 1)
+                self._witnesses[who].sum_up(self._ground.shifts[:, by[one]])
                 self._clock[NOW] = max(self._clock[NOW], now_ms)
                 self._heard_ms[who] = self._clock[NOW]
                 self._look()
-        self._take(came, taken, len(came))
+        self._take(columns, taken, len(rows))
 
-    def _take(self, reports: npt.NDArray[Any], start: int, end: int) -> int:
+    def _take(self, columns: Any, start: int, end: int) -> int:
         while start < end:
             start, who = take_reports(
-                start, reports[:end], self._reports, self._heads, self._clock, self._ground.shifts, self._masks,
-                self._squares, self._counts, self._heard_ms, self._tried_ms, self._named, _WAIT_MS,
+                start, end, *columns, self._ground.layout, self._ground.scale, self._reports, self._heads, self._clock,
+                self._ground.shifts, self._masks, self._squares, self._counts, self._heard_ms, self._tried_ms,
+                self._named, _WAIT_MS,
             )  # fmt: skip
             if who == NOBODY:
                 break
@@ -341,17 +326,24 @@ class DatumGuard:
 
     # ---------------------------------------------------------------------------------------------------- witnesses
 
-    def _device(self, device: str) -> tuple[str, int, int] | None:
-        """The device that a report is of, and where that stands, decimetres."""
+    def _device(self, device: str) -> tuple[str, float, float] | None:
+        """The device that a report is of, and where that stands."""
         stands = self._ground.devices.get(device)
-        return None if stands is None else ("d" + device, *self._ground.point_dm(stands.lon, stands.lat))
+        return None if stands is None else ("d" + device, stands.lon, stands.lat)
 
-    def _place(self, address: str) -> tuple[str, int, int] | None:
+    def _place(self, address: str) -> tuple[str, float, float] | None:
         """The place that an address names, and where that is, if it is known well."""
         placed = self._ground.gazetteer.place(address, "")
         if placed is None or placed.accuracy_m > _VAGUE_PLACE_M:
             return None
-        return "p" + placed.name, *self._ground.point_dm(placed.lon, placed.lat)
+        return "p" + placed.name, placed.lon, placed.lat
+
+    def _note(self, sender: int, name: str, lon_deg: float, lat_deg: float, lon_e7: int, lat_e7: int) -> None:
+        """How far a report lies from its witness."""
+        ground = self._ground
+        x, y = ground.plane_dm(lon_e7, lat_e7)
+        east, north = ground.plane_dm(round(lon_deg * 1e7), round(lat_deg * 1e7))
+        self._witnesses[sender].note(name, x - east, y - north, ground.lattice(lon_e7, lat_e7))
 
     # ------------------------------------------------------------------------------------------------------ judging
 

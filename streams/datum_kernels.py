@@ -14,6 +14,8 @@ NEAR_DM = 1_200
 """Two reports of one event lie no further apart than this, decimetres, or are not taken for such."""
 CLOSE_MS = 2 * 3_600_000
 """Nor do their event times."""
+VAGUE_CM = 20_000
+"""A position that is stated to be less accurate than this, centimetres, says nothing here."""
 SQUARE_DM = 5_000
 """Reports of one square of this width, decimetres, are few witnesses, however many they are."""
 MOST_OF_SQUARE = 4
@@ -53,6 +55,9 @@ NOBODY = -1
 """In place of a sender: nothing needs to be looked at."""
 IT_IS_TIME = -2
 """The findings are ``DUE``."""
+
+PLACES_ITSELF_BELOW = 3
+"""From here on ``placed_by`` is no datum: the sender says nothing of the place itself."""
 
 F = TypeVar("F")
 
@@ -177,7 +182,19 @@ def count_views(sender: Any, excluded: Any, masks: Any, squares: Any, counts: An
 @_jit
 def take_reports(
     start: Any,
+    end: Any,
     rows: Any,
+    source: Any,
+    sender: Any,
+    placed_by: Any,
+    group: Any,
+    lon_e7: Any,
+    lat_e7: Any,
+    accuracy_cm: Any,
+    time_ms: Any,
+    arrived_ms: Any,
+    layout: Any,
+    scale: Any,
     reports: Any,
     heads: Any,
     clock: Any,
@@ -190,39 +207,49 @@ def take_reports(
     named: Any,
     wait_ms: Any,
 ) -> tuple[Any, Any]:
-    """Remember the reports ``rows`` from ``start`` on, and try those that have waited for others long enough.
+    """Remember the reports ``rows[start:end]``, and try those that have waited for others long enough.
 
-    Returns how far it came, and the sender that needs to be looked at, `IT_IS_TIME`, or `NOBODY` when all are taken.
+    ``sender`` and ``placed_by`` are by place in ``rows``, the other columns by row.  ``layout`` and ``scale`` are those
+    of `streams.datum_guard.DatumGround`.  Returns how far it came, and the sender that needs to be looked at,
+    `IT_IS_TIME`, or `NOBODY` when all are taken.
     """
     into = np.zeros(11, np.int64)
     side = 2 * NEAR_DM
-    for row in range(start, len(rows)):
-        clock[NOW] = max(clock[NOW], rows[row].arrived_ms)
+    for at in range(start, end):
+        row = rows[at]
+        if sender[at] < 0 or group[row] < 0 or accuracy_cm[row] > VAGUE_CM:
+            continue
+        clock[NOW] = max(clock[NOW], arrived_ms[row])
         while clock[FIRST] < clock[END]:
             first = clock[FIRST]
             waited = clock[NOW] - reports[first % REMEMBERED].arrived_ms >= wait_ms
             if not waited and clock[END] - first < REMEMBERED - 1:
                 break
             clock[FIRST] += 1
-            sender = _try(first, reports, heads, clock, shifts, masks, squares, counts, heard_ms, tried_ms)
-            if sender != NOBODY:
-                if named[sender]:
-                    return row, sender
-                count_views(sender, np.int64(0), masks, squares, counts, into)
+            who = _try(first, reports, heads, clock, shifts, masks, squares, counts, heard_ms, tried_ms)
+            if who != NOBODY:
+                if named[who]:
+                    return at, who
+                count_views(who, np.int64(0), masks, squares, counts, into)
                 for other in range(2):
                     if into[VIEWS + other] >= ENOUGH and into[VIEWS + other] > into[VIEWS + 2 + other]:
-                        return row, sender
+                        return at, who
         if clock[NOW] >= clock[DUE]:
-            return row, IT_IS_TIME
+            return at, np.int64(IT_IS_TIME)
         number = clock[END]
         kept = reports[number % REMEMBERED]
-        came = rows[row]
-        kept.time_ms, kept.arrived_ms = came.time_ms, came.arrived_ms
-        kept.x_dm, kept.y_dm, kept.place = came.x_dm, came.y_dm, came.place
-        kept.group, kept.sender, kept.source, kept.datum = came.group, came.sender, came.source, came.datum
+        east_e7, north_e7 = np.int64(lon_e7[row]) - layout[0], np.int64(lat_e7[row]) - layout[1]
+        x, y = np.int64(np.rint(east_e7 * scale[0])), np.int64(np.rint(north_e7 * scale[1]))
+        kept.x_dm, kept.y_dm = x, y
+        column = min(max(east_e7 // layout[2], np.int64(0)), layout[3] - 1)
+        line = min(max(north_e7 // layout[2], np.int64(0)), layout[4] - 1)
+        kept.place = line * layout[3] + column
+        kept.time_ms, kept.arrived_ms, kept.group = time_ms[row], arrived_ms[row], group[row]
+        kept.sender, kept.source = sender[at], source[row]
+        kept.datum = placed_by[at] if placed_by[at] < PLACES_ITSELF_BELOW else -1
         kept.tried = False
-        bucket = _bucket(came.x_dm // side, came.y_dm // side, came.group)
+        bucket = _bucket(x // side, y // side, group[row])
         kept.next = heads[bucket]
         heads[bucket] = number
         clock[END] += 1
-    return len(rows), NOBODY
+    return end, np.int64(NOBODY)

@@ -444,9 +444,7 @@ class Intake:
             int((tickets & np.isnan(lon)).sum()),
         )
 
-    def _guard_datums(
-        self, located: LocatedReports, placed_by: _Tiny, kept: _Mask, rows: _Ints, read: _Batch
-    ) -> None:
+    def _guard_datums(self, located: LocatedReports, placed_by: _Tiny, kept: _Mask, rows: _Ints, read: _Batch) -> None:
         """Have the datum guard look at what is reported, and at what was placed outside of the city.
 
         Not at what is quiet: whether a quiet reading was located depends on its batch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -131,6 +132,36 @@ def test_neither_batches_nor_shards_change_a_byte(recording, results, tmp_path, 
     again = replayed(recording, SAMPLE, tmp_path, "--batch", batch, "--shards", shards)
     for name in RESULTS:
         assert again[name] == (results / name).read_bytes(), name
+
+
+def test_a_source_whose_datum_the_pack_has_wrong_is_told_whatever_the_batches(recording, pack, tmp_path):
+    """The hotline's tickets are in GCJ-02; a pack that says WGS-84 puts them half a kilometre off."""
+    wrong = tmp_path / "wrong"
+    shutil.copytree(SAMPLE, wrong)
+    text = (wrong / "city.toml").read_text(encoding="utf-8")
+    before, section, after = text.partition("[source.hotline]")
+    assert 'crs = "gcj02"' in after.split("[source.patrol]")[0]
+    (wrong / "city.toml").write_text(
+        before + section + after.replace('crs = "gcj02"', 'crs = "wgs84"', 1), encoding="utf-8"
+    )
+    day = tmp_path / "day.jsonl.gz"
+    write_recording(day, simulate(pack, read_error_model(), seed=7, start=START, hours=18).messages)
+    told = []
+    for number, batch in enumerate((10_000, 113)):
+        out = tmp_path / f"out{number}"
+        result = run(day, "--city", wrong, "--out", out, "--batch", batch)
+        assert result.exit_code == 0, result.output
+        told.append(json.loads((out / SUMMARY_FILE).read_bytes())["datums"])
+        assert "datum: hotline declares wgs84 and sends gcj02 (" in result.output
+    assert told[0] == told[1]
+    named = {(one["source"], one["platform"], one["declared"], one["really"]) for one in told[0]}
+    assert ("hotline", "", "wgs84", "gcj02") in named
+    assert {source for source, _, _, _ in named} == {"hotline"}
+    assert all(400 < one["offset_m"] < 700 for one in told[0])
+
+
+def test_where_every_datum_is_as_declared_nothing_is_told(results):
+    assert json.loads((results / SUMMARY_FILE).read_bytes())["datums"] == []
 
 
 def test_a_recording_cut_in_two_files_is_one_stream(recording, results, tmp_path):

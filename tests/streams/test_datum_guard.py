@@ -454,8 +454,8 @@ def test_where_datums_agree_there_is_nothing_to_be_told_apart(made):
 def test_a_city_of_any_size_has_a_lattice_of_bounded_size(made):
     wide = DatumGround((73.5, 18.2, 135.0, 53.5), {}, made.gazetteer)
     assert len(wide.shifts) <= 201 * 201
-    corner = wide.lattice([-1_800_000_000, 1_800_000_000], [-900_000_000, 900_000_000])
-    assert corner.tolist() == [0, len(wide.shifts) - 1]
+    assert wide.lattice(-1_800_000_000, -900_000_000) == 0
+    assert wide.lattice(1_800_000_000, 900_000_000) == len(wide.shifts) - 1
 
 
 # --------------------------------------------------------------------------------------------------------- kernels
@@ -478,18 +478,33 @@ _OF_SENDER = [(0, 0), (1, 1), (1, 2), (2, 0), (3, -1)]
 _STEP_DM, _STEP_MS, _GAP_MS = NEAR_DM // 2, CLOSE_MS // 8, PAUSE_MS // 2
 
 
-def laid_out(rows: Iterable[tuple[int, ...]]) -> np.ndarray[Any, Any]:
-    reports = np.zeros(len(list(rows)), REPORT)
+def laid_out(rows: Sequence[tuple[int, ...]]) -> list[dict[str, int]]:
+    reports = []
     arrived_ms = 0
-    for one, (sender, east, north, group, time, gap) in zip(reports, rows, strict=True):
+    for sender, east, north, group, time, gap in rows:
         arrived_ms += gap * _GAP_MS
-        one["sender"], (one["source"], one["datum"]) = sender, _OF_SENDER[sender]
-        one["x_dm"], one["y_dm"], one["group"] = east * _STEP_DM, north * _STEP_DM, group
-        one["time_ms"], one["arrived_ms"] = time * _STEP_MS, arrived_ms
+        source, datum = _OF_SENDER[sender]
+        one = {"x_dm": east * _STEP_DM, "y_dm": north * _STEP_DM, "group": group, "time_ms": time * _STEP_MS}
+        reports.append({**one, "sender": sender, "source": source, "datum": datum, "arrived_ms": arrived_ms})
     return reports
 
 
-def evidence_by_definition(reports: np.ndarray[Any, Any], wait_ms: int) -> dict[int, list[list[int]]]:
+def as_columns(reports: Sequence[dict[str, int]]) -> tuple[np.ndarray[Any, Any], ...]:
+    """In the order of the kernel; a unit of longitude or latitude is a decimetre here, for the layout says so."""
+
+    def column(name: str, dtype: Any) -> np.ndarray[Any, Any]:
+        return np.array([one[name] for one in reports], dtype)
+
+    datum = column("datum", np.int8)
+    return (
+        np.arange(len(reports)), column("source", np.int8), column("sender", np.int16),
+        np.where(datum < 0, np.int8(REGISTRY), datum), column("group", np.int32), column("x_dm", np.int32),
+        column("y_dm", np.int32), np.zeros(len(reports), np.int32), column("time_ms", np.int64),
+        column("arrived_ms", np.int64),
+    )  # fmt: skip
+
+
+def evidence_by_definition(reports: Sequence[dict[str, int]], wait_ms: int) -> dict[int, list[list[int]]]:
     """The plain double loop: of each sender the masks of every report of it that somebody is near to in some view."""
     came: list[Any] = []
     tried: set[int] = set()
@@ -535,16 +550,16 @@ def evidence_by_definition(reports: np.ndarray[Any, Any], wait_ms: int) -> dict[
 def test_the_kernel_finds_the_neighbours_of_the_plain_double_loop(rows, wait_ms, cut):
     reports = laid_out(rows)
     state = (
-        np.zeros(REMEMBERED, REPORT), np.full(BUCKETS, -1, np.int64), np.array([0, 0, -(2**62), 2**62]), _SHIFTS,
-        np.zeros((MOST_SENDERS, EVIDENCE, VIEWS), np.int64), np.zeros((MOST_SENDERS, EVIDENCE), np.int64),
-        np.zeros(MOST_SENDERS, np.int64), np.zeros(MOST_SENDERS, np.int64), np.full(MOST_SENDERS, -(2**62)),
-        np.zeros(MOST_SENDERS, np.bool_),
+        np.array([0, 0, 10**6, 1, 1]), np.ones(2), np.zeros(REMEMBERED, REPORT), np.full(BUCKETS, -1, np.int64),
+        np.array([0, 0, -(2**62), 2**62]), _SHIFTS, np.zeros((MOST_SENDERS, EVIDENCE, VIEWS), np.int64),
+        np.zeros((MOST_SENDERS, EVIDENCE), np.int64), np.zeros(MOST_SENDERS, np.int64),
+        np.zeros(MOST_SENDERS, np.int64), np.full(MOST_SENDERS, -(2**62)), np.zeros(MOST_SENDERS, np.bool_),
     )  # fmt: skip
     for part in (reports[:cut], reports[cut:]):
         start, who = 0, 0
         while who != NOBODY:
-            start, who = take_reports(start, part, *state, wait_ms)
-    _, _, _, _, masks, _, counts, _, _, _ = state
+            start, who = take_reports(start, len(part), *as_columns(part), *state, wait_ms)
+    masks, counts = state[6], state[8]
     expected = evidence_by_definition(reports, wait_ms)
     got = {sender: masks[sender, : counts[sender]].tolist() for sender in np.flatnonzero(counts).tolist()}
     assert got == expected
