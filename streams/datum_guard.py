@@ -281,9 +281,9 @@ class DatumGuard:
     def _take(self, columns: Any, start: int, end: int) -> int:
         while start < end:
             start, who = take_reports(
-                start, end, *columns, self._ground.layout, self._ground.scale, self._reports, self._heads, self._clock,
+                start, end, self._ground.layout, self._ground.scale, self._reports, self._heads, self._clock,
                 self._ground.shifts, self._masks, self._squares, self._counts, self._heard_ms, self._tried_ms,
-                self._named, _WAIT_MS,
+                self._named, _WAIT_MS, *columns,
             )  # fmt: skip
             if who == NOBODY:
                 break

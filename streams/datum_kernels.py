@@ -31,7 +31,7 @@ EVIDENCE = 256
 """Reports of a sender that something lay near in one view or another: the newest count."""
 MOST_SENDERS = 62
 """Senders told apart; each has a bit of the masks."""
-PAUSE_MS = 600_000
+PAUSE_MS = 300_000
 """A sender's reports are held against others' no more often than this: what a busy one says in a day is enough."""
 LOOK_EVERY = 8
 """So many reports of a sender with evidence, and it is looked at whether it is as it says."""
@@ -183,16 +183,6 @@ def count_views(sender: Any, excluded: Any, masks: Any, squares: Any, counts: An
 def take_reports(
     start: Any,
     end: Any,
-    rows: Any,
-    source: Any,
-    sender: Any,
-    placed_by: Any,
-    group: Any,
-    lon_e7: Any,
-    lat_e7: Any,
-    accuracy_cm: Any,
-    time_ms: Any,
-    arrived_ms: Any,
     layout: Any,
     scale: Any,
     reports: Any,
@@ -206,6 +196,16 @@ def take_reports(
     tried_ms: Any,
     named: Any,
     wait_ms: Any,
+    rows: Any,
+    source: Any,
+    sender: Any,
+    placed_by: Any,
+    group: Any,
+    lon_e7: Any,
+    lat_e7: Any,
+    accuracy_cm: Any,
+    time_ms: Any,
+    arrived_ms: Any,
 ) -> tuple[Any, Any]:
     """Remember the reports ``rows[start:end]``, and try those that have waited for others long enough.
 

@@ -558,7 +558,7 @@ def test_the_kernel_finds_the_neighbours_of_the_plain_double_loop(rows, wait_ms,
     for part in (reports[:cut], reports[cut:]):
         start, who = 0, 0
         while who != NOBODY:
-            start, who = take_reports(start, len(part), *as_columns(part), *state, wait_ms)
+            start, who = take_reports(start, len(part), *state, wait_ms, *as_columns(part))
     masks, counts = state[6], state[8]
     expected = evidence_by_definition(reports, wait_ms)
     got = {sender: masks[sender, : counts[sender]].tolist() for sender in np.flatnonzero(counts).tolist()}
