@@ -121,6 +121,8 @@ def _try(
     """Look who is near a report in each of its views; its sender if that is to be looked at, else `NOBODY`."""
     one = reports[number % REMEMBERED]
     sender = np.int64(one.sender)
+    if one.datum >= 0:
+        heard_ms[sender] = clock[NOW]
     if one.datum < 0 or 0 <= one.arrived_ms - tried_ms[sender] < PAUSE_MS:
         return NOBODY
     x, y = np.int64(one.x_dm), np.int64(one.y_dm)
@@ -144,7 +146,6 @@ def _try(
         return NOBODY
     squares[sender, at] = (x // SQUARE_DM) * 100_003 + y // SQUARE_DM
     counts[sender] += 1
-    heard_ms[sender] = clock[NOW]
     return sender if counts[sender] % LOOK_EVERY == 0 else NOBODY
 
 

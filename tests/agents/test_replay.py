@@ -344,9 +344,30 @@ def test_boston_s_summer_of_2011(city_data, boston, tmp_path):
     summary = json.loads((tmp_path / "one" / SUMMARY_FILE).read_bytes())
     assert summary["records"] == summary["elements"] == 31_802
     assert summary["reports"] + sum(summary["dead_letters"].values()) == 31_802
+    assert summary["datums"] == []
 
     with gzip.open(city_data / "boston/truth-2011q3.csv.gz") as truth:
         rows = read_truth(io.TextIOWrapper(truth, encoding="utf-8", newline=""))
     scores = score(read_answers(one[ASSIGNMENTS_FILE].splitlines()), rows)
     assert scores.pair_f1 >= 0.82
     assert scores.join_unflagged <= 0.12
+
+
+def test_a_pack_that_reads_boston_s_callers_in_another_datum_is_told_of_with_its_alternative(
+    city_data, boston, tmp_path
+):
+    """City workers report some of the same things within two hours.  Either the callers declare BD-09 and send WGS-84,
+    or the workers declare WGS-84 and send BD-09: there are no devices and no places that could tell.
+    """
+    wrong = tmp_path / "wrong"
+    shutil.copytree(boston, wrong)
+    text = (wrong / "city.toml").read_text(encoding="utf-8")
+    before, section, after = text.partition("[source.hotline]")
+    assert 'crs = "wgs84"' in after.split("[source.patrol]")[0]
+    (wrong / "city.toml").write_text(before + section + after.replace('"wgs84"', '"bd09"', 1), encoding="utf-8")
+    replayed(city_data / "boston/recording-2011q3.jsonl.gz", wrong, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / SUMMARY_FILE).read_bytes())["datums"]
+    assert [(one["source"], one["declared"], one["really"], one["or_else"]) for one in told] == [
+        ("hotline", "bd09", "wgs84", "patrol"),
+        ("patrol", "wgs84", "bd09", "hotline"),
+    ]
