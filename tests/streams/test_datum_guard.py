@@ -5,6 +5,7 @@ Reports of an invented traffic over the sample city, so that everything about th
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import defaultdict
@@ -37,9 +38,10 @@ from streams.datum_kernels import (
     count_views,
     take_reports,
 )
-from streams.intake import IntakePack
+from streams.intake import Intake, IntakePack, SourceRecord
 from streams.messages import SOURCES
 from streams.pack import load_pack
+from streams.privacy import TEST_KEY
 from streams.reports import LocatedReports
 
 START_MS = 1_780_000_000_000
@@ -608,3 +610,48 @@ def test_positions_of_the_registry_and_of_names_are_witnesses_and_no_suspects(gr
     guard = found(ground, told)
     assert keys(guard.findings) == [wrong.key]
     assert guard.findings[0].or_else == ""
+
+
+# -------------------------------------------------------------------------------------------------------- in intake
+
+
+def seen_by(made: IntakePack, crs: str, really: str, *, only_outside: bool = False) -> Intake:
+    """Every camera of the pack says once where it saw something: at its own place."""
+    intake = Intake(made, TEST_KEY)
+    records = []
+    for number, camera in enumerate(devices_of(made, "camera")):
+        at_ms = START_MS + number * 10 * MINUTE_MS
+        lon, lat = (float(one) for one in from_wgs84(camera.lon, camera.lat, really))
+        read = to_wgs84(lon, lat, crs)
+        if only_outside and made.pack.grid.locate(*(np.array([float(one)]) for one in read))[0] >= 0:
+            continue
+        event = {
+            "id": f"V{number}", "time": at_ms, "camera_id": camera.id, "event_type": "garbage_exposed",
+            "confidence": 0.9, "lon": lon, "lat": lat, "crs": crs,
+        }  # fmt: skip
+        records.append(SourceRecord("video.events", 0, number, at_ms, None, json.dumps(event).encode()))
+    batch = intake.take(records)
+    assert len(batch.reports) + len(batch.dead_letters) == len(records) > 10
+    assert not (only_outside and len(batch.reports))
+    return intake
+
+
+def test_cgcs2000_counts_as_wgs84(made):
+    """They differ by less than a metre, so neither can be told from the other."""
+    (finding,) = seen_by(made, "cgcs2000", "gcj02").datum_findings
+    assert keys([finding]) == [("video", "", "wgs84", "gcj02")]
+    assert seen_by(made, "cgcs2000", "wgs84").datum_findings == ()
+
+
+def test_what_another_datum_puts_outside_of_the_city_is_evidence_too(made):
+    """Of such a platform nothing but dead letters may come, and still they say what is wrong."""
+    (finding,) = seen_by(made, "wgs84", "bd09", only_outside=True).datum_findings
+    assert keys([finding]) == [("video", "", "wgs84", "bd09")]
+
+
+def test_another_pack_begins_anew(made):
+    """It may be the one that declares what is sent."""
+    intake = seen_by(made, "wgs84", "bd09")
+    assert intake.datum_findings
+    intake.use(made)
+    assert intake.datum_findings == ()
