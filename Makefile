@@ -53,6 +53,7 @@ bench: packs
 	$(BIN)/python -m benchmarks.clickhouse_sink
 	$(BIN)/python -m benchmarks.geo_fence
 	$(BIN)/python -m benchmarks.places
+	$(BIN)/python -m benchmarks.datum_guard
 	$(BIN)/python -m benchmarks.places_boston "$(CITYBRAIN_DATA)/boston" build/packs/boston
 	$(BIN)/python -m benchmarks.readings "$(CITYBRAIN_DATA)/traffic"
 

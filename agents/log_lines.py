@@ -37,6 +37,11 @@ FIELDS = {
     "wait_s": "seconds until it is tried again, or that were waited",
     "pack_version": "version of the city pack in use",
     "former_pack_version": "the one before it",
+    "source": "source whose positions are not where it declares them to be",
+    "platform": "its platform, if it is not the source's own",
+    "declared_crs": "the datum it declares",
+    "likely_crs": "the datum that would explain where its positions are; not there if none does",
+    "offset_m": "how far they lie off, metres",
     "error": "kind of the error: the exception's class",
     "suppressed": "how many lines like this one were left out before it",
 }

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from streams.datum_guard import DATUMS, Finding
 from streams.dead_letters import SERVICE_VERSION
 from streams.messages import (
     ASSIGNMENTS,
@@ -22,6 +23,7 @@ from streams.messages import (
     Reason,
     Status,
 )
+from streams.privacy import mask_text
 
 STAGES = ("intake", "dedupe", "clickhouse")
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
@@ -131,6 +133,12 @@ class Metrics:
             "citybrain_places_total", "Hotline tickets without coordinates, placed by a name or not.", ["result"],
             registry=registry,
         )  # fmt: skip
+        self.datum_offset = Gauge(
+            "citybrain_datum_offset_metres",
+            "How far a sender's positions lie off, by the datum it declares and the one that explains it (or none).",
+            ["source", "platform", "declared", "really"],
+            registry=registry,
+        )
         self.build_info.labels(SERVICE_VERSION, platform.python_version()).set(1)
         self._newest_ms = {"read": 0, "written": 0}
         for source in SOURCES:
@@ -152,6 +160,7 @@ class Metrics:
             self.pack_reloads.labels(result)
         for result in ("placed", "unplaced"):
             self.places.labels(result)
+        self.saw_datums(())
         for reason in Reason:
             self.dead_letters.labels(FEEDBACK, reason.value)
         self.sink_waits.labels("clickhouse")
@@ -161,6 +170,21 @@ class Metrics:
             self.rows_written.labels(topic.replace("-", "_"))
         for at in self._newest_ms:
             self.newest.labels(at)
+
+    def saw_datums(self, findings: Iterable[Finding]) -> None:
+        """The senders whose positions are not where they are declared to be; of all others nothing is told.
+
+        That a source's own positions are what they are declared to be stands there as 0 m, so that there is a series.
+        """
+        self.datum_offset.clear()
+        for source in SOURCES:
+            for declared in DATUMS:
+                self.datum_offset.labels(source, "", declared, declared)
+        for one in findings:
+            # A platform's name is whatever its messages say.
+            self.datum_offset.labels(one.source, mask_text(one.platform), one.declared, one.really or "none").set(
+                one.offset_m
+            )
 
     @contextmanager
     def timed(self, stage: str, records: int) -> Iterator[None]:

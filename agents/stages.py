@@ -21,6 +21,7 @@ from agents.metrics import Metrics
 from sinks.clickhouse import ClickHouseSink
 from sinks.kafka import LIBRDKAFKA_LOG, Delivery, KafkaSink
 from streams.blocks import BlockError, Mark, decode_block, encode_blocks, encode_tick
+from streams.datum_guard import Finding
 from streams.dead_letters import DeadLetter
 from streams.intake import Intake, IntakeLimits, IntakePack, SourceRecord
 from streams.messages import (
@@ -38,6 +39,7 @@ from streams.messages import (
     Status,
     platform_named,
 )
+from streams.privacy import mask_text
 from streams.routing import Router
 from streams.shard import Decisions, Shard
 from streams.terms import Terms
@@ -75,6 +77,7 @@ class IntakeStage:
         self._prefix = prefix
         self._shards = shards
         self._metrics = metrics
+        self._told_datums: dict[tuple[str, str, str], Finding] = {}
         metrics.pack_info.labels(self.pack_version).set(1)
 
     @property
@@ -93,6 +96,7 @@ class IntakeStage:
         self._intake.use(made)
         self._router = Router(self._intake.terms, self._shards)
         self._metrics.pack_info.labels(self.pack_version).set(1)
+        self._tell_datums()
 
     def forget(self, partitions: Sequence[tuple[str, int]]) -> None:
         """Source partitions, by topic without prefix, that another worker may have had in the meantime."""
@@ -121,7 +125,25 @@ class IntakeStage:
         sure_ms = np.delete(batch.reports.ingested_ms, batch.reports.reading_rows())
         if len(sure_ms):
             metrics.saw_ingestion("read", int(sure_ms.max()))
+        self._tell_datums()
         return delivery
+
+    def _tell_datums(self) -> None:
+        """Say once who is found to send another datum than declared, or no longer is."""
+        found = {(one.source, one.platform, one.declared): one for one in self._intake.datum_findings}
+        if found == self._told_datums:
+            return
+        self._metrics.saw_datums(found.values())
+        for sender, one in found.items():
+            before = self._told_datums.get(sender)
+            if before is None or (before.really, before.or_else) != (one.really, one.or_else):
+                fields = {**_datum_fields(one), "event": "datum_suspected"}
+                log.warning("%s", one, extra=fields)
+        for sender, one in self._told_datums.items():
+            if sender not in found:
+                fields = {**_datum_fields(one), "event": "datum_cleared"}
+                log.info("%s: nothing speaks against %s any more", one.sender, one.declared, extra=fields)
+        self._told_datums = found
 
     def newest_ms(self, topic: str, partition: int) -> int:
         """Newest ingestion time read from a source partition; 0 if nothing was."""
@@ -134,6 +156,16 @@ class IntakeStage:
         for shard in range(self._shards):
             self._kafka.send(delivery, self._prefix + REPORTS, tick, partition=shard)
         self._kafka.wait(delivery)
+
+
+def _datum_fields(finding: Finding) -> dict[str, object]:
+    return {
+        "source": finding.source,
+        "platform": mask_text(finding.platform) or None,
+        "declared_crs": finding.declared,
+        "likely_crs": finding.really or None,
+        "offset_m": finding.offset_m,
+    }
 
 
 def _source_record(topic: str, partition: int, record: Record) -> SourceRecord:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from geo.datum import CRS, to_wgs84
 from geo.gazetteer import Gazetteer
+from streams.datum_guard import BY_NAME, DATUMS, REGISTRY, DatumGround, DatumGuard, Finding
 from streams.dead_letters import DeadLetter
 from streams.decoding import DecodedRecords, RecordDecoder, RefusedElement, SourceRecord, platform_readers
 from streams.feedback import ACTIONS, Feedback, feedback_key, incident_parts
@@ -48,6 +49,8 @@ __all__ = ["Intake", "IntakeBatch", "IntakeLimits", "IntakePack", "SourceRecord"
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
+_Tiny = np.ndarray[Any, np.dtype[np.int8]]
+_Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -121,6 +124,7 @@ class IntakePack:
         at = pack.grid.locate(np.array([one.lon for one in devices]), np.array([one.lat for one in devices]))
         self.inside = frozenset(devices[number].id for number in np.flatnonzero(at >= 0).tolist())
         """The devices of the registry that stand within the city."""
+        self.ground = DatumGround(pack.grid.bounds, pack.devices, self.gazetteer)
         self.platforms = platform_readers(pack, self.terms.reading_rules.unit_of_metric)
 
 
@@ -154,6 +158,11 @@ class Intake:
         self._statements = StatementReader(made.pack, made.terms, made.gazetteer, self._hasher)
         self._inside = made.inside
         self._readings.rules = made.terms.reading_rules
+        # What was seen by the former pack says nothing of one that may declare another datum.
+        self._guard = DatumGuard(made.ground)
+        self._group_of_category = np.array(
+            [made.terms.groups[one.group] if one.event else -1 for one in made.terms.categories], np.int32
+        )
         # Where a device was found to be within the city last time, so that it need not be asked each time.
         self._found_at: dict[str, tuple[float | None, float | None, str | None]] = {}
 
@@ -162,6 +171,11 @@ class Intake:
         number = self._partition_numbers.get((topic, partition))
         if number is not None:
             self._readings.forget(number)
+
+    @property
+    def datum_findings(self) -> tuple[Finding, ...]:
+        """The senders whose positions are not where they are declared to be, as far as is known now."""
+        return self._guard.findings
 
     @property
     def topics(self) -> list[str]:
@@ -184,9 +198,11 @@ class Intake:
         rows = np.asarray(taken.rows, np.int64)
         taken.columns["ingested_ms"] = row_ingested[rows]
         taken.columns["mark_ms"] = mark_ms[rows]
-        kept = np.ones(len(rows), bool)
-        kept[[at for at, row in enumerate(taken.rows) if row in read.refusals or row in taken.quiet]] = False
-        reports = LocatedReports.from_columns(**taken.columns).take(kept)
+        kept = ~read.marked([*read.refusals, *taken.quiet])[rows]
+        placed_by = np.asarray(taken.columns.pop("placed_by"), np.int8)
+        located = LocatedReports.from_columns(**taken.columns)
+        self._guard_datums(located, placed_by, kept, rows, read)
+        reports = located.take(kept)
         feedback = [
             self._feedback(
                 row, int(np.searchsorted(rows[kept], row)), int(time_ms[row]), int(row_ingested[row]), decoded
@@ -420,6 +436,8 @@ class Intake:
         with np.errstate(invalid="ignore"):
             columns["lon_e7"] = np.where(np.isnan(lon), NO_POSITION, np.rint(lon * 1e7)).astype(np.int32)
             columns["lat_e7"] = np.where(np.isnan(lat), NO_POSITION, np.rint(lat * 1e7)).astype(np.int32)
+        own = [message.lon is not None for message in messages]
+        columns["placed_by"] = np.where(own, _DATUM_OF_CRS[crs], np.where(by_name, BY_NAME, REGISTRY))
         columns["accuracy_cm"] = np.rint(accuracy_m * 100).astype(np.int32)
         columns["cell"] = cell
         columns["time_ms"] = time_ms[np.asarray(rows, np.int64)]
@@ -430,8 +448,7 @@ class Intake:
         columns["partition"] = [decoded.records[number].partition for number, _ in origins]
         columns["offset"] = [decoded.records[number].offset for number, _ in origins]
         columns["index"] = [index for _, index in origins]
-        stands = np.array([row not in refusals for row in rows], np.bool_)
-        tickets = stands & (np.asarray(columns["source"]) == _HOTLINE)
+        tickets = ~read.marked(refusals)[rows] & (np.asarray(columns["source"]) == _HOTLINE)
         return _Located(
             list(rows),
             columns,
@@ -439,6 +456,17 @@ class Intake:
             int((tickets & by_name).sum()),
             int((tickets & np.isnan(lon)).sum()),
         )
+
+    def _guard_datums(self, located: LocatedReports, placed_by: _Tiny, kept: _Mask, rows: _Ints, read: _Batch) -> None:
+        """Have the datum guard look at what is reported, and at what was placed outside of the city.
+
+        Not at what is quiet: whether a quiet reading was located depends on its batch.
+        """
+        outside = [row for row, refusal in read.refusals.items() if refusal.reason is Reason.OUTSIDE_CITY]
+        looked_at = (kept & (located.lon_e7 != NO_POSITION)) | read.marked(outside)[rows]
+        group = self._group_of_category[located.category]
+        group[located.reading_rows()] = -1  # most of them turn out to be no event
+        self._guard.take(located, placed_by, group, np.flatnonzero(looked_at))
 
     def _refuse_feedback(self, message: FeedbackMessage) -> Refusal | None:
         if message.action not in _ACTION_WORDS:
@@ -480,6 +508,7 @@ class Intake:
 
 
 _KEY_OF = {"device": "device_key", "asset_id": "asset_key", "address": "address_key"}
+_DATUM_OF_CRS = np.array([DATUMS.index("wgs84" if name == "cgcs2000" else name) for name in CRS], np.int8)
 _IOT, _HOTLINE = SOURCES.index("iot"), SOURCES.index("hotline")
 _MAX_FOUND_AT = 1_000_000
 _ACTION_WORDS = [action.value for action in Action]
@@ -494,6 +523,12 @@ class _Batch:
     """By message."""
     feedback: list[int] = field(default_factory=list)
     """The messages that are feedback."""
+
+    def marked(self, rows: Iterable[int]) -> _Mask:
+        """Of all messages, which are among ``rows``."""
+        marks = np.zeros(len(self.decoded.messages), np.bool_)
+        marks[list(rows)] = True
+        return marks
 
 
 @dataclass(slots=True)

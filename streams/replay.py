@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.blocks import BlockError, decode_block
+from streams.datum_guard import Finding
 from streams.dead_letters import DeadLetter
 from streams.intake import Intake, IntakeLimits, IntakePack, SourceRecord
 from streams.messages import REPORTS, Assignment, Incident, Outcome, platform_named
@@ -127,6 +128,11 @@ class Replay:
         """All incidents as they stand, sorted by id."""
         told = [incident for shard in self._shards.values() for incident in shard.incidents()]
         return sorted(told, key=lambda incident: incident.incident_id)
+
+    @property
+    def datum_findings(self) -> tuple[Finding, ...]:
+        """The senders whose positions are not where they are declared to be; none of a recording of `reports`."""
+        return self._intake.datum_findings
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:

@@ -80,6 +80,7 @@ def replay(
             summary["bad_lines"] = len(bad_lines)
             summary["city"] = pack.code
             summary["pack_version"] = pack.version
+            summary["datums"] = [{**one._asdict(), "offset_m": one.offset_m} for one in run.datum_findings]
             sink.close(summary)
     except (RecordingError, BlockError, SinkError) as error:
         fail(str(error))
@@ -94,6 +95,8 @@ def replay(
             f"{counted(summary['incidents'], 'incident')} ({summary['collapsed']:.1%} collapsed) "
             f"in {summary['seconds']:.1f} s, {summary['reports_per_second']:,} reports/s; results in {out}"
         )
+        for finding in run.datum_findings:
+            click.echo(f"datum: {finding}")
         if summary["ignored_records"]:
             click.echo(f"ignored, not a source's topic: {summary['ignored_records']}", err=True)
     if bad_lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -135,6 +136,36 @@ def test_neither_batches_nor_shards_change_a_byte(recording, results, tmp_path, 
     again = replayed(recording, SAMPLE, tmp_path, "--batch", batch, "--shards", shards)
     for name in RESULTS:
         assert again[name] == (results / name).read_bytes(), name
+
+
+def test_a_source_whose_datum_the_pack_has_wrong_is_told_whatever_the_batches(recording, pack, tmp_path):
+    """The hotline's tickets are in GCJ-02; a pack that says WGS-84 puts them half a kilometre off."""
+    wrong = tmp_path / "wrong"
+    shutil.copytree(SAMPLE, wrong)
+    text = (wrong / "city.toml").read_text(encoding="utf-8")
+    before, section, after = text.partition("[source.hotline]")
+    assert 'crs = "gcj02"' in after.split("[source.patrol]")[0]
+    (wrong / "city.toml").write_text(
+        before + section + after.replace('crs = "gcj02"', 'crs = "wgs84"', 1), encoding="utf-8"
+    )
+    day = tmp_path / "day.jsonl.gz"
+    write_recording(day, simulate(pack, read_error_model(), seed=7, start=START, hours=18).messages)
+    told = []
+    for number, batch in enumerate((10_000, 113)):
+        out = tmp_path / f"out{number}"
+        result = run(day, "--city", wrong, "--out", out, "--batch", batch)
+        assert result.exit_code == 0, result.output
+        told.append(json.loads((out / SUMMARY_FILE).read_bytes())["datums"])
+        assert "datum: hotline declares wgs84 and sends gcj02 (" in result.output
+    assert told[0] == told[1]
+    named = {(one["source"], one["platform"], one["declared"], one["really"]) for one in told[0]}
+    assert ("hotline", "", "wgs84", "gcj02") in named
+    assert {source for source, _, _, _ in named} == {"hotline"}
+    assert all(400 < one["offset_m"] < 700 for one in told[0])
+
+
+def test_where_every_datum_is_as_declared_nothing_is_told(results):
+    assert json.loads((results / SUMMARY_FILE).read_bytes())["datums"] == []
 
 
 def test_a_recording_cut_in_two_files_is_one_stream(recording, results, tmp_path):
@@ -317,9 +348,30 @@ def test_boston_s_summer_of_2011(city_data, boston, tmp_path):
     summary = json.loads((tmp_path / "one" / SUMMARY_FILE).read_bytes())
     assert summary["records"] == summary["elements"] == 31_802
     assert summary["reports"] + sum(summary["dead_letters"].values()) == 31_802
+    assert summary["datums"] == []
 
     with gzip.open(city_data / "boston/truth-2011q3.csv.gz") as truth:
         rows = read_truth(io.TextIOWrapper(truth, encoding="utf-8", newline=""))
     scores = score(read_answers(one[ASSIGNMENTS_FILE].splitlines()), rows)
     assert scores.pair_f1 >= 0.82
     assert scores.join_unflagged <= 0.12
+
+
+def test_a_pack_that_reads_boston_s_callers_in_another_datum_is_told_of_with_its_alternative(
+    city_data, boston, tmp_path
+):
+    """City workers report some of the same things within two hours.  Either the callers declare BD-09 and send WGS-84,
+    or the workers declare WGS-84 and send BD-09: there are no devices and no places that could tell.
+    """
+    wrong = tmp_path / "wrong"
+    shutil.copytree(boston, wrong)
+    text = (wrong / "city.toml").read_text(encoding="utf-8")
+    before, section, after = text.partition("[source.hotline]")
+    assert 'crs = "wgs84"' in after.split("[source.patrol]")[0]
+    (wrong / "city.toml").write_text(before + section + after.replace('"wgs84"', '"bd09"', 1), encoding="utf-8")
+    replayed(city_data / "boston/recording-2011q3.jsonl.gz", wrong, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / SUMMARY_FILE).read_bytes())["datums"]
+    assert [(one["source"], one["declared"], one["really"], one["or_else"]) for one in told] == [
+        ("hotline", "bd09", "wgs84", "patrol"),
+        ("patrol", "wgs84", "bd09", "hotline"),
+    ]
