@@ -11,6 +11,8 @@ each bit, by the bits of its hash.  What tells texts of one event from others de
   letters votes by itself, too.  Pairs do not reach over a punctuation mark.
 - **One written form**: that of `geo.place_names.normalised` (width, case, blanks, numerals before what is counted);
   besides, 幢 is 栋 and "Street" is "St".  Telephone and identity numbers, masked or not, are left out.
+- **A text that only names a category** (fewer than seven pairs and words) has no signature: that two reports of one
+  category are called alike is no evidence.
 
 `benchmarks/quality_text.py` measures what that is worth.
 """
@@ -75,7 +77,7 @@ def signatures(texts: Sequence[str | None], *, salt: int = 0) -> Signatures:
     Returns
     -------
     uint64 array, shape (n, WORDS)
-        A row of zeros for a text in which nothing can be compared: none, or too few signs, or formulas only.
+        A row of zeros for a text that says nothing: none, formulas only, or no more than the name of a category.
 
     Notes
     -----
