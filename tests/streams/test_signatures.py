@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 
 import numpy as np
@@ -256,3 +257,13 @@ def test_another_salt_is_another_signature():
 
 def test_no_text_at_all_is_no_row():
     assert signatures([]).shape == (0, WORDS)
+
+
+def test_more_agreement_is_never_less_evidence():
+    worth = of.evidence()
+    assert worth.shape == (BITS + 1,)
+    assert (np.diff(worth) >= 0).all()
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(of).failed == 0
