@@ -26,6 +26,8 @@ FIRST_SIGNS: Final = 16
 """So many have them; twice as many have half as many, and so on."""
 MOST_SIGNS: Final = 240
 """Signs that have votes: 16 with 8, 32 with 4, 64 with 2, 128 with 1."""
+FEWEST_FEATURES: Final = 7
+"""Features of a text that says something: the name of a category has fewer, and says what the category says."""
 PLANES: Final = 11
 """Binary places of a count of votes: a sign has at most two features, so there are at most 1,024 votes."""
 LONGEST_NUMBER: Final = 6
@@ -331,7 +333,7 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
     told = np.zeros(2, np.uint64)
     for row in range(len(ends) - 1):
         planes[:] = np.uint64(0)
-        votes = np.int64(0)
+        votes = features = np.int64(0)
         before = np.uint64(0)
         at = ends[row]
         end = ends[row + 1]
@@ -394,17 +396,19 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
             if told[1] != np.uint64(0) and same == key:
                 _vote(key ^ salt, plane, planes, first, votes == 0)
                 votes += np.int64(1) << plane
+                features += 1
             key = same
             if before != np.uint64(0):
                 pair = _looked_up(joined(before, key), table)
                 if pair != np.uint64(0):
                     _vote(pair ^ salt, plane, planes, first, votes == 0)
                     votes += np.int64(1) << plane
+                    features += 1
             before = key
             seen += 1
             left -= 1
             if left == 0 and plane > 0:
                 plane -= 1
                 left = FIRST_SIGNS << (FIRST_PLANE - plane)
-        if votes > 0 and not unusual[row]:
+        if features >= FEWEST_FEATURES and not unusual[row]:
             _counted(planes, votes, first, found[row])

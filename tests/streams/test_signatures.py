@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 
 import numpy as np
@@ -72,7 +73,7 @@ def plain_signature(text: str) -> list[bool] | None:
                 features.append((joined(hash_of(before), hash_of(sign)), votes_each[seen]))
             before = sign
             seen += 1
-    if not features:
+    if len(features) < 7:
         return None
     total = sum(votes for _, votes in features)
     bits: list[bool] = []
@@ -89,9 +90,10 @@ def plain_signature(text: str) -> list[bool] | None:
 
 @given(sentences)
 @example("路")
-@example("枫桥路灯")
-@example("the")
-@example("elm street")
+@example("枫桥路灯不亮坏")
+@example("枫桥路灯不亮坏了")
+@example("枫桥路灯不亮坏了" * 2)
+@example("the pothole the street elm street pothole st street 12 5-1")
 @example("枫桥" * 130)
 def test_a_signature_is_what_the_votes_say(text):
     """The counts that stand upright, the table of words and the places of votes are only shortcuts."""
@@ -190,10 +192,10 @@ def test_signatures_of_unequal_number_are_not_compared():
      ("枫桥路12号路灯不亮", "“枫桥路”(12号) 路灯不亮！！"),
      ("枫桥小学三号楼漏水", "枫桥小学3号楼漏水"),
      ("枫桥花园5幢电梯坏了", "枫桥花园5栋电梯坏了"),
-     ("POTHOLE on Elm Street", "pothole on elm st."),
-     ("Main St & Elm Ave", "Main Street & Elm Avenue"),
-     ("井盖坏了，联系电话13812345678", "井盖坏了，联系电话138****5678"),
-     ("井盖坏了。13812345678", "井盖坏了")],
+     ("Deep POTHOLE on Elm Street, Brighton", "deep pothole on elm st., Brighton"),
+     ("Main St & Elm Ave, Lower Mills, Dorchester", "Main Street & Elm Avenue, Lower Mills, Dorchester"),
+     ("枫桥路灯杆旁的井盖坏了，联系电话13812345678", "枫桥路灯杆旁的井盖坏了，联系电话138****5678"),
+     ("枫桥路灯杆旁的井盖坏了。13812345678", "枫桥路灯杆旁的井盖坏了")],
 )  # fmt: skip
 def test_one_thing_written_in_two_ways_has_one_signature(one, other):
     a, b = signatures([one, other])
@@ -213,7 +215,22 @@ def test_texts_of_one_event_are_more_alike_than_others(text, like, unlike):
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "路", "。。。", "谢谢！", "您好", "13812345678", "please fix this", "12", "😀😀", "\n\n"]
+    "text",
+    [
+        None,
+        "",
+        "路",
+        "。。。",
+        "谢谢！",
+        "您好",
+        "13812345678",
+        "please fix this",
+        "12",
+        "路灯不亮",
+        "非机动车乱停放,请尽快处理。联系电话15400075781。",
+        "😀😀",
+        "\n\n",
+    ],
 )
 def test_a_text_in_which_nothing_can_be_compared_has_no_signature(text):
     assert not signatures([text]).any()
@@ -240,3 +257,13 @@ def test_another_salt_is_another_signature():
 
 def test_no_text_at_all_is_no_row():
     assert signatures([]).shape == (0, WORDS)
+
+
+def test_more_agreement_is_never_less_evidence():
+    worth = of.evidence()
+    assert worth.shape == (BITS + 1,)
+    assert (np.diff(worth) >= 0).all()
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(of).failed == 0
