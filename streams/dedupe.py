@@ -75,7 +75,7 @@ from streams.dedupe_kernels import (
 )
 from streams.feedback import CLOSED, COLUMNS, STATUSES, SUSPECTED, TRANSITION
 from streams.reports import NO_POSITION, LocatedReports
-from streams.signatures import WORDS
+from streams.signatures import WORDS, evidence
 from streams.terms import Terms
 from streams.witnesses import UNKNOWN_ODDS, odds_of_column, witness_keys
 
@@ -522,8 +522,7 @@ class Dedupe:
         return marks[inverse], numbers[inverse]
 
 
-# TODO
-_TEXT_POINTS = np.zeros(65, np.int64)
+_TEXT_POINTS = evidence()
 
 
 def _grown(array: npt.NDArray[Any], more: int) -> npt.NDArray[Any]:

@@ -804,7 +804,7 @@ def _consider(
     if has_text and incidents[other].signatures > 0:
         for kept in range(incidents[other].signatures):
             bits = _differing_bits(signature, signatures[other, kept])
-            points = np.int64(text_points[bits // len(signature)])
+            points = np.int64(text_points[64 * len(signature) - bits])
             text = points if kept == 0 else max(text, points)
     score = _score(
         of, is_same, cm2, accuracy, incidents[other].accuracy_cm, gap,
