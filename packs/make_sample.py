@@ -107,14 +107,53 @@ CATALOGUE_HEAD = """\
 # what each source calls them.  Codes follow GB/T 47678.5-2026 where it has one; 90xxx is the city's own range, for that
 # standard has no class for sudden events.  Made by packs/make_sample.py; in a real city people edit this file.
 """
+MATCH = """
+# How it is weighed whether a report speaks of an incident that is near: evidence adds up, in points; 100 more make it ten
+# times as likely.  Set by hand, from how the city's sources err (city.toml) and how often things happen here; with
+# labels, `citybrain fit` finds better figures.
+[match]
+# Before any evidence.  Half of what is reported was reported before, but a wrong join costs more than a second incident.
+prior = -25
+# As much again against what has been closed since: every second time it is another.
+reopening = -75
+# Up to four standard deviations of the vaguer position count as near.  How vague it is, is weighed besides.
+sigmas = 4
+# Other incidents of a kind that a square kilometre has at a time; the busier kinds say it themselves.
+alike_km2 = 0.03
+# Most further reports come within the hour, few the next day: the logarithm of the time counts, half as much again.
+decay_s = 1800
+gap_percent = 150
+# A camera, a gauge, an asset, an address, or a few metres.  That is no more than nearness says already.
+same_place_m = 5
+same_place = 0
+same_place_decay_s = 3600
+# Tickets are short; half of what texts say in long ones.
+text_percent = 50
+# Whether it is new or was reported before is what counts, not of which of two neighbours.
+rival_percent = 0
+# Sources mistake one of ten things for another of its group.
+unrelated = 0.1
+# For six hours a report that joined by nearness alone may go with a neighbour that suits it three times better.
+rethink = 50
+rethink_s = 21600
+[match.pairs]
+# A second caller or camera is likelier than one of another source to speak of the same.
+hotline-hotline = 50
+video-video = 50
+"""
+ALIKE_KM2 = {
+    "refuse": 0.6, "covers": 0.3, "piles": 0.2, "road-surface": 0.2, "device": 0.2, "adverts": 0.15, "lamps": 0.1,
+    "street-trade": 0.1, "cycles": 0.1, "water-on-road": 0.05,
+}  # fmt: skip
 # Written above the first use of a key.
 WHY = {
     "code": "Five digits, class and item; a string, for 06001 keeps its zero.",
     "name": "What people read; never used to match.",
     "group": "Only categories of one group can be the same event: people and cameras confuse these.",
-    "radius_m": "How far from the founding report another may lie.  Some shop fronts for stalls, a crossing for water.",
+    "radius_m": "How far from the incident another report may lie.  Some shop fronts for stalls, a crossing for water.",
     "window_s": "How long after the last report the next one still joins: about as long as the thing is seen.",
-    "accuracy_cap_m": "How much of a report's inaccuracy may widen the radius.  Uncapped, vague reports swallow all.",
+    "accuracy_cap_m": "How much the inaccuracy of a position may widen the radius at most.",
+    "alike_km2": "How many others of the kind a square kilometre has at a time, where more than elsewhere.",
     "reopen_s": "How long after closing the same thing counts as not repaired (返工) and not as a new event.",
     "event": "false: answered, not dispatched.  Such a ticket opens no incident.",
     "priority": "1 (life and limb) to 4 (can wait for the next round).",
@@ -126,136 +165,136 @@ WHY = {
     "labels": "What each source calls it.  A label stands for one category of its source, or it could not be mapped.",
 }
 HOUR, DAY = 3_600, 86_400
-# code, name, group, radius_m, window_s, accuracy_cap_m, reopen_s, priority, department, sla amount, sla unit,
+# code, name, group, radius_m, window_s, reopen_s, priority, department, sla amount, sla unit,
 # hotline labels, iot alarms, video event types.  A grid worker's label is the name itself.
-CATEGORIES: tuple[tuple[str, str, str, int, int, int, int, int, str, int, str, str, str, str], ...] = (
-    ("06001", "私搭乱建", "building", 50, 30 * DAY, 30, 30 * DAY, 4, "综合行政执法队", 7, "work_day",
+CATEGORIES: tuple[tuple[str, str, str, int, int, int, int, str, int, str, str, str, str], ...] = (
+    ("06001", "私搭乱建", "building", 50, 30 * DAY, 30 * DAY, 4, "综合行政执法队", 7, "work_day",
      "违章建筑 私搭乱建投诉", "", ""),
-    ("06010", "暴露垃圾", "refuse", 40, 1 * DAY, 30, 7 * DAY, 3, "环境卫生服务中心", 4, "work_hour",
+    ("06010", "暴露垃圾", "refuse", 40, 1 * DAY, 7 * DAY, 3, "环境卫生服务中心", 4, "work_hour",
      "垃圾乱扔 垃圾未清运", "", "garbage_exposed"),
-    ("06011", "积存垃圾渣土", "refuse", 50, 3 * DAY, 30, 7 * DAY, 3, "环境卫生服务中心", 1, "work_day",
+    ("06011", "积存垃圾渣土", "refuse", 50, 3 * DAY, 7 * DAY, 3, "环境卫生服务中心", 1, "work_day",
      "建筑垃圾堆积 渣土堆放", "", "rubble_pile"),
-    ("06042", "垃圾站(箱)满溢", "refuse", 35, 12 * HOUR, 25, 3 * DAY, 3, "环境卫生服务中心", 4, "work_hour",
+    ("06042", "垃圾站(箱)满溢", "refuse", 35, 12 * HOUR, 3 * DAY, 3, "环境卫生服务中心", 4, "work_hour",
      "垃圾桶满溢 垃圾站异味", "bin_full", "bin_overflow"),
-    ("06012", "道路不洁", "road-surface", 60, 12 * HOUR, 30, 3 * DAY, 4, "环境卫生服务中心", 4, "work_hour",
+    ("06012", "道路不洁", "road-surface", 60, 12 * HOUR, 3 * DAY, 4, "环境卫生服务中心", 4, "work_hour",
      "道路保洁不到位", "", "road_dirty"),
-    ("06013", "道路破损", "road-surface", 40, 7 * DAY, 30, 15 * DAY, 3, "市政养护中心", 3, "work_day",
+    ("06013", "道路破损", "road-surface", 40, 7 * DAY, 15 * DAY, 3, "市政养护中心", 3, "work_day",
      "路面坑洼 人行道破损", "", "road_damage"),
-    ("06014", "道路遗撒", "road-surface", 80, 6 * HOUR, 30, 1 * DAY, 3, "环境卫生服务中心", 2, "urgent_hour",
+    ("06014", "道路遗撒", "road-surface", 80, 6 * HOUR, 1 * DAY, 3, "环境卫生服务中心", 2, "urgent_hour",
      "路面抛洒物", "", "road_spill"),
-    ("06017", "绿地脏乱", "greenery", 50, 3 * DAY, 30, 7 * DAY, 4, "园林绿化中心", 1, "work_day",
+    ("06017", "绿地脏乱", "greenery", 50, 3 * DAY, 7 * DAY, 4, "园林绿化中心", 1, "work_day",
      "绿化带脏乱", "", ""),
-    ("06020", "焚烧垃圾树叶", "fire", 80, 4 * HOUR, 40, 1 * DAY, 2, "综合行政执法队", 2, "urgent_hour",
+    ("06020", "焚烧垃圾树叶", "fire", 80, 4 * HOUR, 1 * DAY, 2, "综合行政执法队", 2, "urgent_hour",
      "露天焚烧", "", "open_burning"),
-    ("06025", "水域不洁", "river", 100, 2 * DAY, 40, 7 * DAY, 3, "河道管护所", 1, "work_day",
+    ("06025", "水域不洁", "river", 100, 2 * DAY, 7 * DAY, 3, "河道管护所", 1, "work_day",
      "河道漂浮物 水体发黑", "", "river_litter"),
-    ("06027", "油烟污染", "fumes", 50, 3 * DAY, 30, 15 * DAY, 3, "生态环境执法队", 2, "work_day",
+    ("06027", "油烟污染", "fumes", 50, 3 * DAY, 15 * DAY, 3, "生态环境执法队", 2, "work_day",
      "餐饮油烟扰民", "fume_over", ""),
-    ("06028", "噪声扰民", "noise", 100, 6 * HOUR, 40, 3 * DAY, 3, "综合行政执法队", 4, "urgent_hour",
+    ("06028", "噪声扰民", "noise", 100, 6 * HOUR, 3 * DAY, 3, "综合行政执法队", 4, "urgent_hour",
      "社会生活噪音 广场舞噪音", "noise_over", ""),
-    ("06029", "露天烧烤", "barbecue", 50, 6 * HOUR, 30, 3 * DAY, 3, "综合行政执法队", 4, "urgent_hour",
+    ("06029", "露天烧烤", "barbecue", 50, 6 * HOUR, 3 * DAY, 3, "综合行政执法队", 4, "urgent_hour",
      "占道烧烤", "", "bbq"),
-    ("06030", "乱倒乱排污水", "sewage", 50, 1 * DAY, 30, 7 * DAY, 2, "排水管理处", 1, "work_day",
+    ("06030", "乱倒乱排污水", "sewage", 50, 1 * DAY, 7 * DAY, 2, "排水管理处", 1, "work_day",
      "污水直排", "", "sewage_dumping"),
-    ("06034", "废弃车辆", "wreck", 25, 30 * DAY, 20, 30 * DAY, 4, "综合行政执法队", 5, "work_day",
+    ("06034", "废弃车辆", "wreck", 25, 30 * DAY, 30 * DAY, 4, "综合行政执法队", 5, "work_day",
      "僵尸车清理", "", ""),
-    ("06036", "乱堆杂物", "piles", 40, 3 * DAY, 30, 7 * DAY, 4, "社区居委会", 1, "work_day",
+    ("06036", "乱堆杂物", "piles", 40, 3 * DAY, 7 * DAY, 4, "社区居委会", 1, "work_day",
      "楼道堆物 杂物占道", "", "clutter"),
-    ("08006", "施工物料乱堆放", "piles", 60, 3 * DAY, 30, 7 * DAY, 3, "住建执法队", 1, "work_day",
+    ("08006", "施工物料乱堆放", "piles", 60, 3 * DAY, 7 * DAY, 3, "住建执法队", 1, "work_day",
      "工地材料乱堆", "", "site_material"),
-    ("07001", "非法小广告", "adverts", 30, 3 * DAY, 25, 7 * DAY, 4, "环境卫生服务中心", 1, "work_day",
+    ("07001", "非法小广告", "adverts", 30, 3 * DAY, 7 * DAY, 4, "环境卫生服务中心", 1, "work_day",
      "小广告张贴", "", ""),
-    ("07003", "违规户外广告", "adverts", 40, 15 * DAY, 25, 30 * DAY, 4, "综合行政执法队", 5, "work_day",
+    ("07003", "违规户外广告", "adverts", 40, 15 * DAY, 30 * DAY, 4, "综合行政执法队", 5, "work_day",
      "广告牌违规设置", "", "illegal_ad"),
-    ("08001", "施工扰民", "site-noise", 120, 8 * HOUR, 40, 3 * DAY, 3, "住建执法队", 4, "urgent_hour",
+    ("08001", "施工扰民", "site-noise", 120, 8 * HOUR, 3 * DAY, 3, "住建执法队", 4, "urgent_hour",
      "夜间施工噪音", "", ""),
-    ("08002", "施工占道", "site-road", 60, 3 * DAY, 30, 7 * DAY, 3, "交通管理大队", 1, "work_day",
+    ("08002", "施工占道", "site-road", 60, 3 * DAY, 7 * DAY, 3, "交通管理大队", 1, "work_day",
      "施工围挡占路", "", "site_on_road"),
-    ("08003", "无证掘路", "digging", 60, 2 * DAY, 30, 7 * DAY, 2, "市政养护中心", 4, "work_hour",
+    ("08003", "无证掘路", "digging", 60, 2 * DAY, 7 * DAY, 2, "市政养护中心", 4, "work_hour",
      "擅自挖路", "", ""),
-    ("08004", "工地扬尘", "dust", 120, 8 * HOUR, 40, 3 * DAY, 3, "生态环境执法队", 4, "urgent_hour",
+    ("08004", "工地扬尘", "dust", 120, 8 * HOUR, 3 * DAY, 3, "生态环境执法队", 4, "urgent_hour",
      "工地扬尘污染", "dust_over", "site_dust"),
-    ("08011", "渣土车未密闭", "tipper", 100, 1 * HOUR, 40, 1 * DAY, 3, "综合行政执法队", 4, "urgent_hour",
+    ("08011", "渣土车未密闭", "tipper", 100, 1 * HOUR, 1 * DAY, 3, "综合行政执法队", 4, "urgent_hour",
      "渣土车撒漏", "", "mud_truck"),
-    ("09001", "无照经营游商", "street-trade", 40, 3 * HOUR, 25, 1 * DAY, 3, "综合行政执法队", 4, "urgent_hour",
+    ("09001", "无照经营游商", "street-trade", 40, 3 * HOUR, 1 * DAY, 3, "综合行政执法队", 4, "urgent_hour",
      "流动摊贩", "", "vendor"),
-    ("09005", "店外经营", "street-trade", 30, 6 * HOUR, 20, 3 * DAY, 3, "综合行政执法队", 4, "work_hour",
+    ("09005", "店外经营", "street-trade", 30, 6 * HOUR, 3 * DAY, 3, "综合行政执法队", 4, "work_hour",
      "商家出店经营", "", "stall_outside_shop"),
-    ("09006", "占道经营", "street-trade", 40, 4 * HOUR, 25, 1 * DAY, 3, "综合行政执法队", 4, "work_hour",
+    ("09006", "占道经营", "street-trade", 40, 4 * HOUR, 1 * DAY, 3, "综合行政执法队", 4, "work_hour",
      "马路市场", "", "road_stall"),
-    ("09009", "机动车乱停放", "parking", 30, 2 * HOUR, 20, 1 * DAY, 3, "交通管理大队", 2, "urgent_hour",
+    ("09009", "机动车乱停放", "parking", 30, 2 * HOUR, 1 * DAY, 3, "交通管理大队", 2, "urgent_hour",
      "违章停车", "", "illegal_parking"),
-    ("09010", "非机动车乱停放", "cycles", 40, 6 * HOUR, 25, 1 * DAY, 4, "综合行政执法队", 4, "work_hour",
+    ("09010", "非机动车乱停放", "cycles", 40, 6 * HOUR, 1 * DAY, 4, "综合行政执法队", 4, "work_hour",
      "电动车乱停", "", "bike_clutter"),
-    ("09011", "共享单车乱象", "cycles", 40, 6 * HOUR, 25, 1 * DAY, 4, "综合行政执法队", 4, "work_hour",
+    ("09011", "共享单车乱象", "cycles", 40, 6 * HOUR, 1 * DAY, 4, "综合行政执法队", 4, "work_hour",
      "共享单车堆积", "", "shared_bike"),
-    ("09012", "占用消防通道", "fire-lane", 40, 4 * HOUR, 25, 3 * DAY, 2, "消防救援站", 2, "urgent_hour",
+    ("09012", "占用消防通道", "fire-lane", 40, 4 * HOUR, 3 * DAY, 2, "消防救援站", 2, "urgent_hour",
      "消防通道被堵", "fire_lane_occupied", "fire_lane"),
-    ("10001", "道路积雪结冰", "snow", 150, 8 * HOUR, 40, 1 * DAY, 2, "市政养护中心", 4, "urgent_hour",
+    ("10001", "道路积雪结冰", "snow", 150, 8 * HOUR, 1 * DAY, 2, "市政养护中心", 4, "urgent_hour",
      "道路结冰", "road_ice", "road_snow"),
-    ("10002", "架空线缆脱落", "cables", 50, 1 * DAY, 30, 7 * DAY, 2, "通信管线公司", 4, "urgent_hour",
+    ("10002", "架空线缆脱落", "cables", 50, 1 * DAY, 7 * DAY, 2, "通信管线公司", 4, "urgent_hour",
      "电线垂落 通信线缆脱落", "", "cable_down"),
-    ("01001", "供水井盖", "covers", 20, 5 * DAY, 15, 15 * DAY, 2, "自来水公司", 4, "urgent_hour",
+    ("01001", "供水井盖", "covers", 20, 5 * DAY, 15 * DAY, 2, "自来水公司", 4, "urgent_hour",
      "自来水井盖问题", "water_cover_tilt", ""),
-    ("01002", "污水井盖", "covers", 20, 5 * DAY, 15, 15 * DAY, 2, "排水管理处", 4, "urgent_hour",
+    ("01002", "污水井盖", "covers", 20, 5 * DAY, 15 * DAY, 2, "排水管理处", 4, "urgent_hour",
      "下水道井盖损坏", "sewer_cover_tilt", "cover_missing"),
-    ("01003", "雨水井盖", "covers", 20, 5 * DAY, 15, 15 * DAY, 2, "排水管理处", 4, "urgent_hour",
+    ("01003", "雨水井盖", "covers", 20, 5 * DAY, 15 * DAY, 2, "排水管理处", 4, "urgent_hour",
      "雨水篦子缺失", "rain_cover_tilt", ""),
-    ("01005", "电力井盖", "covers", 20, 5 * DAY, 15, 15 * DAY, 2, "供电公司", 4, "urgent_hour",
+    ("01005", "电力井盖", "covers", 20, 5 * DAY, 15 * DAY, 2, "供电公司", 4, "urgent_hour",
      "电力井盖松动", "power_cover_tilt", ""),
-    ("01011", "燃气井盖", "covers", 20, 5 * DAY, 15, 15 * DAY, 2, "燃气公司", 4, "urgent_hour",
+    ("01011", "燃气井盖", "covers", 20, 5 * DAY, 15 * DAY, 2, "燃气公司", 4, "urgent_hour",
      "燃气井盖异响", "gas_cover_tilt", ""),
-    ("01013", "消防设施", "hydrants", 25, 7 * DAY, 20, 15 * DAY, 2, "消防救援站", 1, "work_day",
+    ("01013", "消防设施", "hydrants", 25, 7 * DAY, 15 * DAY, 2, "消防救援站", 1, "work_day",
      "消火栓损坏", "hydrant_pressure_low", ""),
-    ("01037", "路灯", "lamps", 40, 5 * DAY, 25, 15 * DAY, 3, "路灯管理所", 1, "work_day",
+    ("01037", "路灯", "lamps", 40, 5 * DAY, 15 * DAY, 3, "路灯管理所", 1, "work_day",
      "路灯不亮 路灯损坏", "lamp_fault", "lamp_off"),
-    ("01067", "防汛监测设施", "flood-gauges", 30, 3 * DAY, 20, 15 * DAY, 2, "防汛办公室", 8, "urgent_hour",
+    ("01067", "防汛监测设施", "flood-gauges", 30, 3 * DAY, 15 * DAY, 2, "防汛办公室", 8, "urgent_hour",
      "", "gauge_fault", ""),
-    ("02010", "交通标志牌", "signs", 30, 7 * DAY, 25, 15 * DAY, 3, "交通管理大队", 2, "work_day",
+    ("02010", "交通标志牌", "signs", 30, 7 * DAY, 15 * DAY, 3, "交通管理大队", 2, "work_day",
      "交通标志损坏", "", "sign_damaged"),
-    ("02014", "交通信号灯", "signals", 40, 1 * DAY, 30, 7 * DAY, 2, "交通管理大队", 2, "urgent_hour",
+    ("02014", "交通信号灯", "signals", 40, 1 * DAY, 7 * DAY, 2, "交通管理大队", 2, "urgent_hour",
      "红绿灯故障", "signal_fault", "signal_off"),
-    ("02017", "交通护栏", "railings", 40, 5 * DAY, 25, 15 * DAY, 3, "交通管理大队", 1, "work_day",
+    ("02017", "交通护栏", "railings", 40, 5 * DAY, 15 * DAY, 3, "交通管理大队", 1, "work_day",
      "护栏倒伏", "", "railing_down"),
-    ("03001", "公共厕所", "toilets", 30, 2 * DAY, 20, 7 * DAY, 4, "环境卫生服务中心", 1, "work_day",
+    ("03001", "公共厕所", "toilets", 30, 2 * DAY, 7 * DAY, 4, "环境卫生服务中心", 1, "work_day",
      "公厕脏乱", "toilet_ammonia", ""),
-    ("03005", "垃圾箱", "bins", 25, 5 * DAY, 20, 15 * DAY, 4, "环境卫生服务中心", 1, "work_day",
+    ("03005", "垃圾箱", "bins", 25, 5 * DAY, 15 * DAY, 4, "环境卫生服务中心", 1, "work_day",
      "果皮箱破损", "", ""),
-    ("04002", "行道树", "trees", 30, 5 * DAY, 25, 15 * DAY, 3, "园林绿化中心", 1, "work_day",
+    ("04002", "行道树", "trees", 30, 5 * DAY, 15 * DAY, 3, "园林绿化中心", 1, "work_day",
      "树木倒伏 树枝遮挡", "", "tree_down"),
-    ("90001", "道路积水", "water-on-road", 120, 4 * HOUR, 60, 1 * DAY, 1, "排水管理处", 1, "urgent_hour",
+    ("90001", "道路积水", "water-on-road", 120, 4 * HOUR, 1 * DAY, 1, "排水管理处", 1, "urgent_hour",
      "路面积水 暴雨内涝", "road_water_high", "waterlogging"),
-    ("90002", "路面塌陷", "collapse", 60, 2 * DAY, 40, 30 * DAY, 1, "市政养护中心", 1, "urgent_hour",
+    ("90002", "路面塌陷", "collapse", 60, 2 * DAY, 30 * DAY, 1, "市政养护中心", 1, "urgent_hour",
      "地面下陷", "ground_settlement", "road_collapse"),
-    ("90003", "供水管爆裂", "water-on-road", 100, 12 * HOUR, 50, 7 * DAY, 1, "自来水公司", 1, "urgent_hour",
+    ("90003", "供水管爆裂", "water-on-road", 100, 12 * HOUR, 7 * DAY, 1, "自来水公司", 1, "urgent_hour",
      "水管爆裂 停水报修", "pipe_pressure_drop", "pipe_burst"),
-    ("90004", "燃气泄漏", "gas", 100, 6 * HOUR, 50, 7 * DAY, 1, "燃气公司", 1, "urgent_hour",
+    ("90004", "燃气泄漏", "gas", 100, 6 * HOUR, 7 * DAY, 1, "燃气公司", 1, "urgent_hour",
      "燃气异味", "gas_leak", ""),
-    ("90005", "热力管泄漏", "heat", 80, 12 * HOUR, 40, 7 * DAY, 1, "热力公司", 2, "urgent_hour",
+    ("90005", "热力管泄漏", "heat", 80, 12 * HOUR, 7 * DAY, 1, "热力公司", 2, "urgent_hour",
      "暖气管漏水", "heat_leak", "steam"),
-    ("90006", "下水道堵塞冒溢", "water-on-road", 60, 1 * DAY, 40, 7 * DAY, 2, "排水管理处", 4, "urgent_hour",
+    ("90006", "下水道堵塞冒溢", "water-on-road", 60, 1 * DAY, 7 * DAY, 2, "排水管理处", 4, "urgent_hour",
      "下水道堵塞 污水冒溢", "sewer_level_high", "sewer_overflow"),
-    ("90007", "火情烟雾", "fire", 120, 2 * HOUR, 60, 1 * DAY, 1, "消防救援站", 1, "urgent_hour",
+    ("90007", "火情烟雾", "fire", 120, 2 * HOUR, 1 * DAY, 1, "消防救援站", 1, "urgent_hour",
      "发现火情", "smoke_alarm", "fire_smoke"),
-    ("90008", "森林火情", "fire", 400, 6 * HOUR, 300, 1 * DAY, 1, "森林消防队", 1, "urgent_hour",
+    ("90008", "森林火情", "fire", 400, 6 * HOUR, 1 * DAY, 1, "森林消防队", 1, "urgent_hour",
      "山上冒烟", "", "forest_fire"),
-    ("90009", "空气质量超标", "air", 800, 3 * HOUR, 100, 1 * DAY, 3, "生态环境执法队", 8, "urgent_hour",
+    ("90009", "空气质量超标", "air", 800, 3 * HOUR, 1 * DAY, 3, "生态环境执法队", 8, "urgent_hour",
      "空气异味", "pm25_over", ""),
-    ("90010", "人群聚集", "crowd", 100, 2 * HOUR, 40, 12 * HOUR, 2, "综合治理中心", 1, "urgent_hour",
+    ("90010", "人群聚集", "crowd", 100, 2 * HOUR, 12 * HOUR, 2, "综合治理中心", 1, "urgent_hour",
      "人员聚集", "", "crowd"),
-    ("90011", "交通事故", "accident", 80, 1 * HOUR, 40, 6 * HOUR, 1, "交通管理大队", 1, "urgent_hour",
+    ("90011", "交通事故", "accident", 80, 1 * HOUR, 6 * HOUR, 1, "交通管理大队", 1, "urgent_hour",
      "车辆碰撞", "", "accident"),
-    ("90012", "河道水位超警", "river-level", 300, 6 * HOUR, 60, 1 * DAY, 1, "防汛办公室", 1, "urgent_hour",
+    ("90012", "河道水位超警", "river-level", 300, 6 * HOUR, 1 * DAY, 1, "防汛办公室", 1, "urgent_hour",
      "河水漫堤", "river_level_high", "river_flood"),
-    ("90901", "设备离线", "device", 15, 1 * DAY, 10, 3 * DAY, 4, "数据运维中心", 2, "work_day",
+    ("90901", "设备离线", "device", 15, 1 * DAY, 3 * DAY, 4, "数据运维中心", 2, "work_day",
      "", "offline", "camera_offline"),
-    ("90902", "设备故障", "device", 15, 3 * DAY, 10, 7 * DAY, 4, "数据运维中心", 3, "work_day",
+    ("90902", "设备故障", "device", 15, 3 * DAY, 7 * DAY, 4, "数据运维中心", 3, "work_day",
      "", "device_fault low_battery", "camera_fault"),
-    ("90999", "其他事项", "other", 30, 1 * DAY, 20, 7 * DAY, 4, "综合受理中心", 5, "work_day",
+    ("90999", "其他事项", "other", 30, 1 * DAY, 7 * DAY, 4, "综合受理中心", 5, "work_day",
      "其他诉求", "", ""),
-    ("99001", "咨询", "consultation", 0, 0, 0, 0, 4, "综合受理中心", 5, "work_day",
+    ("99001", "咨询", "consultation", 0, 0, 0, 4, "综合受理中心", 5, "work_day",
      "政策咨询 办事咨询", "", ""),
-    ("99002", "表扬", "praise", 0, 0, 0, 0, 4, "综合受理中心", 5, "work_day",
+    ("99002", "表扬", "praise", 0, 0, 0, 4, "综合受理中心", 5, "work_day",
      "表扬感谢", "", ""),
 )  # fmt: skip
 NO_EVENT = ("99001", "99002")
@@ -351,72 +390,73 @@ for_s = 600
 category = "06042"
 
 # -------------------------------------------------------------------------------------------------------- related
-# How alike two categories are, 0 to 1; what is not named here is 1 to itself and 0 to all others.
+# How often a source means the one where another means the other, 0 to 1: a category is 1 to itself, `unrelated` to the
+# rest of its group.
 
 [[related]]
 a = "06010"
 b = "06011"
-similarity = 0.8
+similarity = 0.3
 
 [[related]]
 a = "06010"
 b = "06042"
-similarity = 0.7
+similarity = 0.25
 
 [[related]]
 a = "09005"
 b = "09006"
-similarity = 0.8
+similarity = 0.3
 
 [[related]]
 a = "09001"
 b = "09006"
-similarity = 0.8
+similarity = 0.3
 
 [[related]]
 a = "06036"
 b = "08006"
-similarity = 0.6
+similarity = 0.2
 
 [[related]]
 a = "06012"
 b = "06014"
-similarity = 0.7
+similarity = 0.25
 
 [[related]]
 a = "06013"
 b = "06014"
-similarity = 0.4
+similarity = 0.15
 
 [[related]]
 a = "07001"
 b = "07003"
-similarity = 0.5
+similarity = 0.2
 
 [[related]]
 a = "90001"  # a blocked drain is how most water gets onto a road
 b = "90006"
-similarity = 0.7
+similarity = 0.25
 
 [[related]]
 a = "90001"
 b = "90003"
-similarity = 0.6
+similarity = 0.2
 
 [[related]]
 a = "90003"
 b = "90006"
-similarity = 0.4
+similarity = 0.15
 
 [[related]]
 a = "90007"
 b = "90008"
-similarity = 0.6
+similarity = 0.2
 
 [[related]]
 a = "06020"  # smoke is what a camera sees of either
 b = "90007"
-similarity = 0.5
+similarity = 0.2
 
 [[related]]
 a = "01002"  # few callers can tell a sewer's cover from a storm drain's
@@ -426,7 +466,7 @@ similarity = 0.9
 [[related]]
 a = "90901"
 b = "90902"
-similarity = 0.6
+similarity = 0.2
 """
 CITY_TOML = f"""\
 # {CITY_NAME}, an invented city in open sea: everything in this folder was made by packs/make_sample.py.
@@ -797,14 +837,14 @@ def feature(properties: str, ring: Ring) -> str:
 def catalogue() -> str:
     """`catalogue.toml`, with the reason for each key where it is first used."""
     explained: set[str] = set()
-    parts = [CATALOGUE_HEAD]
+    parts = [CATALOGUE_HEAD, MATCH]
 
     def line(key: str, text: str) -> str:
         why = "" if key in explained else f"# {WHY[key]}\n"
         explained.add(key)
         return f"{why}{text}\n"
 
-    for (code, name, group, radius_m, window_s, cap_m, reopen_s, priority, department, amount, unit, hotline, iot,
+    for (code, name, group, radius_m, window_s, reopen_s, priority, department, amount, unit, hotline, iot,
          video) in CATEGORIES:  # fmt: skip
         labels = {"hotline": hotline.split(), "iot": iot.split(), "video": video.split(), "patrol": [name]}
         parts.append("\n[[category]]\n")
@@ -819,13 +859,15 @@ def catalogue() -> str:
         else:
             parts.append(line("radius_m", f"radius_m = {radius_m}"))
             parts.append(line("window_s", f"window_s = {window_s}"))
-            parts.append(line("accuracy_cap_m", f"accuracy_cap_m = {cap_m}"))
+            parts.append(line("accuracy_cap_m", "accuracy_cap_m = 300"))
             parts.append(line("reopen_s", f"reopen_s = {reopen_s}"))
         parts.append(line("priority", f"priority = {priority}"))
         parts.append(line("department", f'department = "{department}"'))
         parts.append(line("sla", f'[category.sla]\namount = {amount}\nunit = "{unit}"'))
         if code in MISTAKEN:
             parts.append(line("confidence", "[category.confidence]\nvideo = 0.6"))
+        if group in ALIKE_KM2:
+            parts.append(line("alike_km2", f"[category.match]\nalike_km2 = {ALIKE_KM2[group]}"))
         table = [
             f"{source} = [" + ", ".join(f'"{w}"' for w in words) + "]" for source, words in labels.items() if words
         ]

@@ -273,6 +273,7 @@ def _require_terms(read: _Encoded) -> None:
         weights = (match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent, match.rival_percent)
         points = [
             match.prior or 0,
+            match.reopening,
             match.sigmas,
             match.base,
             match.same_place,

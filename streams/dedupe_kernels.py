@@ -88,7 +88,7 @@ RULE = np.dtype(
         ("same_place_cm", "i8"), ("same_window_ms", "i8"), ("spread_cm2", "i8"), ("decay_ms", "i8"),
         ("same_decay_ms", "i8"), ("rethink_ms", "i8"),
         ("base", "i4"), ("prior", "i4"), ("same_place", "i4"), ("text_percent", "i4"), ("busy_percent", "i4"),
-        ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"), ("sigmas", "i4"),
+        ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"), ("sigmas", "i4"), ("reopening", "i4"),
         ("pairs", "i4", (16,)), ("group", "i4"), ("odds", "i4", (4,)), ("confirm_odds", "i4"),
         ("is_event", "?"), ("any_score", "?"),
     ]
@@ -800,6 +800,8 @@ def _consider(
     if this <= BEFORE_ITS_END:
         last = max(incidents[other].last_ms, incidents[other].ended_ms)  # without an end that is `NEVER`
         gap = max(gap, time - last, incidents[other].first_ms - time)
+    elif this == AFTER_ITS_END:
+        gap = time - incidents[other].ended_ms
     text = np.int64(0)
     if has_text and incidents[other].signatures > 0:
         for kept in range(incidents[other].signatures):
@@ -812,6 +814,9 @@ def _consider(
         incidents[other].source,
         np.int64(similar[category, incidents[other].category]), text, terms,
     )  # fmt: skip
+    if this == AFTER_ITS_END:
+        terms[_PRIOR] += of.reopening
+        score += of.reopening
     if this == RECURRENCE:
         if found[PAST] < 0 or _is_better(
             incidents, score, cm2, other, found[PAST_SCORE], found[PAST_CM2], found[PAST]

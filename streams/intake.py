@@ -397,9 +397,7 @@ class Intake:
         columns["key_hi"], columns["key_lo"] = keys[:, 0], keys[:, 1]
         for name in ("device", "asset_id", "address"):
             columns[_KEY_OF[name]] = [self._place_keys.key(name, text) for text in columns[name]]
-        columns["signature"] = signatures(
-            [f"{address} {text}" for address, text in zip(columns["address"], columns["text"], strict=True)]
-        )
+        columns["signature"] = signatures(columns["text"])
         columns["content"] = contents
         lon, lat, accuracy_m = (np.array(columns.pop(name), np.float64) for name in ("lon", "lat", "accuracy_m"))
         category = np.asarray(columns["category"], np.int32)

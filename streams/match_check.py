@@ -1,10 +1,10 @@
 """Reads how a catalogue weighs evidence: ``[match]`` for all categories, ``[category.match]`` over it for one.
 
 What neither says holds as follows, for a pack that nobody has fitted yet: no ``prior`` (whatever lies within radius and
-window is joined, the best first); ``spread_m`` half the radius; ``alike_km2`` one in a circle of that radius;
+window is joined, the best first); ``spread_m`` three tenths of the radius; ``alike_km2`` one in a circle of that radius;
 ``decay_s`` and ``same_place_window_s`` the window, ``same_place_decay_s`` that one; ``same_place_m`` 2, ``same_place``
 50; ``gap_percent``, ``text_percent`` and ``rival_percent`` 100, ``rhythm_percent`` and ``busy_percent`` 0;
-``unrelated`` 0.3; ``sigmas`` 1; ``rethink`` 50, ``rethink_s`` 0; no ``pairs``, a table of points by founding and
+``unrelated`` 0.3; ``reopening`` 0; ``sigmas`` 1; ``rethink`` 50, ``rethink_s`` 0; no ``pairs``, a table of points by founding and
 joining source, ``patrol-patrol = -300``.
 """
 
@@ -28,7 +28,7 @@ def read_match(common: TomlTable | None, own: TomlTable | None, radius_m: float,
     same_place_window_s = read.number("same_place_window_s", window_s, 0, YEAR_S)
     match = Match(
         prior=read.points("prior", None),
-        spread_m=read.number("spread_m", radius_m / 2, 0, ACCURACY_MAX_M),
+        spread_m=read.number("spread_m", 0.3 * radius_m, 0, ACCURACY_MAX_M),
         alike_km2=read.number("alike_km2", alike_km2, 1e-6, 1e6),
         decay_s=read.number("decay_s", max(window_s, 1.0), 1, YEAR_S),
         same_place_m=read.number("same_place_m", 2.0, 0, ACCURACY_MAX_M),
@@ -41,6 +41,7 @@ def read_match(common: TomlTable | None, own: TomlTable | None, radius_m: float,
         gap_percent=read.percent("gap_percent", 100),
         rhythm_percent=read.percent("rhythm_percent", 0),
         unrelated=read.number("unrelated", 0.3, 0, 1),
+        reopening=read.points("reopening", 0) or 0,
         sigmas=read.whole("sigmas", 1, 1, 5),
         rethink=read.points("rethink", 50) or 0,
         rethink_s=read.number("rethink_s", 0, 0, YEAR_S),

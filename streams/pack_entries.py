@@ -106,6 +106,8 @@ class Match:
     """By how much more for each report but the first: after several in an hour, a day without one tells more."""
     unrelated: float
     """Similarity, 0-1, of two categories of the group that no ``[[related]]`` names."""
+    reopening: int
+    """Points besides `prior` for what has ended before the report's time: was it not repaired, or is it another?"""
     sigmas: int
     """How many times the accuracy of the vaguer one counts, up to `Category.accuracy_cap_m`, in what is near."""
     rethink: int

@@ -46,6 +46,7 @@ class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
     gap_percent: int
     rhythm_percent: int
     sigmas: int
+    reopening: int
     rethink: int
     rethink_ms: int
     unrelated: int
@@ -73,6 +74,7 @@ class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
             match.gap_percent,
             match.rhythm_percent,
             match.sigmas,
+            match.reopening,
             match.rethink,
             round(match.rethink_s * 1000),
             _similarity_points(match.unrelated),
