@@ -16,7 +16,7 @@ import numpy as np
 from streams import feedback as of_feedback
 from streams import reports as of_reports
 from streams import witnesses as of_witnesses
-from streams.messages import SOURCES, Outcome
+from streams.messages import SAME_PLACES, SCORE_TERMS, SOURCES, Outcome
 
 OUTCOMES = (
     Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcome.REOPENED, Outcome.NOT_AN_EVENT,
@@ -149,8 +149,10 @@ the witnesses and the loose reports; and, from there on, the incidents at each o
 TERMS = ("nearness", "distance", "gap", "category", "sources", "same_place", "text", "prior", "busy", "rival")
 """What a score is made of, in hundredths of a power of ten."""
 _NEARNESS, _DISTANCE, _GAP, _CATEGORY, _SOURCES, _SAME_PLACE, _TEXT, _PRIOR, _BUSY, _RIVAL = range(10)
+assert TERMS == SCORE_TERMS
 
 NOT_THE_SAME, SAME_SPOT, SAME_DEVICE, SAME_ASSET, SAME_ADDRESS = range(5)
+assert SAME_PLACES == ("spot", "device", "asset", "address")
 """What tells that two reports speak of one place."""
 
 _LOG_TABLE = np.array([round(100_000 * math.log10(number)) for number in range(128, 256)], np.int64)
