@@ -311,7 +311,9 @@ class DedupeStage:
             headers = [(INGESTED_HEADER, str(decisions.newest_ingested_ms).encode())] if number == last else []
             key = assignment.incident_id.encode() if assignment.incident_id else None
             self._kafka.send(delivery, self._prefix + ASSIGNMENTS, _json.encode(assignment), key=key, headers=headers)
-            self._metrics.outcomes.labels(assignment.source, assignment.outcome).inc()
+            if not assignment.revision:
+                self._metrics.outcomes.labels(assignment.source, assignment.outcome).inc()
+        self._metrics.corrections.inc(decisions.corrections)
 
 
 INGESTED_HEADER = "newest_ingested_ms"

@@ -267,25 +267,22 @@ def _require_terms(read: _Encoded) -> None:
         raise ValueError("a topic that is no source's")
     for category in read.categories:
         match = category.match
-        spans: tuple[int, ...] = (category.radius_cm, category.accuracy_cap_cm, category.window_ms, category.reopen_ms)
-        spans += (match.spread_cm, match.same_place_cm, match.same_place_window_ms, match.decay_ms)
+        lengths = (category.radius_cm, category.accuracy_cap_cm, match.spread_cm, match.same_place_cm)
+        spans = (category.window_ms, category.reopen_ms, match.same_place_window_ms, match.decay_ms)
         spans += (match.same_place_decay_ms, match.rethink_ms)
-        weights = (match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent, match.rival_percent)
-        points = [
-            match.prior or 0,
-            match.reopening,
-            match.sigmas,
-            match.base,
-            match.same_place,
-            match.rethink,
-            match.unrelated,
-            *weights,
-        ]
+        weights = (match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent)
+        weights += (match.rival_percent, match.sigmas)
+        points = [match.prior or 0, match.reopening, match.base, match.same_place, match.rethink, match.unrelated]
         points += [*match.pairs, *(of_other for _, of_other in match.related)]
         if len(match.pairs) != len(SOURCES) ** 2 or not all(-(1 << 20) < number < 1 << 20 for number in points):
             raise ValueError(f"category {category.code} with points out of range")
+        # Lengths are squared, two of them together.
+        if not all(0 <= number < 1 << 30 for number in lengths):
+            raise ValueError(f"category {category.code} with lengths out of range")
         if not all(0 <= number < 1 << 50 for number in spans):
-            raise ValueError(f"category {category.code} with terms out of range")
+            raise ValueError(f"category {category.code} with times out of range")
+        if not all(0 <= number < 1 << 20 for number in weights):
+            raise ValueError(f"category {category.code} with weights out of range")
         if not all(UNKNOWN_ODDS <= odds < 1 << 20 for odds in (*category.odds, category.confirm_odds)):
             raise ValueError(f"category {category.code} with odds out of range")
     if not -90 <= read.south_deg <= read.north_deg <= 90:

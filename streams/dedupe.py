@@ -63,6 +63,7 @@ from streams.dedupe_kernels import (
     STATUS_COUNTS,
     TERMS,
     TOLD_COUNT,
+    WAITING_COUNT,
     WITNESS,
     WITNESS_COUNT,
     advance,
@@ -298,7 +299,7 @@ class Dedupe:
             np.full(count, -1, np.int64),
             np.zeros(count, np.int32),
             np.full(count, -1, np.int32),
-            np.zeros(count + int(self._used[LOOSE_COUNT]), CORRECTION),
+            np.zeros(count + int(self._used[WAITING_COUNT]), CORRECTION),
             np.zeros(room, INCIDENT),
             np.zeros(room, np.int64),
             np.zeros(room, np.int32),
@@ -404,6 +405,7 @@ class Dedupe:
         loose = self._loose[: self._used[LOOSE_COUNT]]
         chained = [at for head in incidents["loose"].tolist() for at in self._chain(head)]
         assert sorted(chained) == np.flatnonzero(loose["incident"] >= 0).tolist(), "loose reports stand in one chain"
+        assert len(chained) == self._used[WAITING_COUNT], "and are counted"
         free = list(self._chain(int(self._used[FREE_LOOSE])))
         assert sorted([*chained, *free]) == list(range(len(loose))), "and all other places are free"
         for table, count in ((self._places, MARK_COUNT), (self._assets, ASSET_COUNT)):
@@ -445,9 +447,14 @@ class Dedupe:
             more = max(len(self.incidents), count)
             self.incidents = _grown(self.incidents, more)
             self._signatures = _grown(self._signatures, more)
+        if used[WAITING_COUNT] + count > len(self._loose):
+            settle_loose(self._clock[0], used, self.incidents, self._loose)
+            if 2 * (used[WAITING_COUNT] + count) > len(self._loose):
+                self._loose = _grown(self._loose, max(len(self._loose), count))
+        may_change = count + int(used[WAITING_COUNT])
         # A report may found an incident, or be the better anchor of one; and so may one that has second thoughts.
-        if 2 * (used[SQUARE_COUNT] + 2 * count + used[LOOSE_COUNT]) > len(self._squares):
-            self._place_again(count)
+        if 2 * (used[SQUARE_COUNT] + 2 * may_change) > len(self._squares):
+            self._place_again(2 * may_change)
         if 2 * (used[KEY_COUNT] + count) > len(self._keys):
             horizon_ms = self._clock[0] - self._remember_ms
             remembered = self._keys[(self._keys["used"] == 1) & (self._keys["ingested_ms"] >= horizon_ms)]
@@ -455,19 +462,16 @@ class Dedupe:
             used[KEY_COUNT] = len(remembered)
         if 2 * (used[ID_COUNT] + count) > len(self._ids):
             self._ids = _keys_with(self._ids[self._ids["used"] == 1], count)
-        more = PLACES * (count + int(used[LOOSE_COUNT]))  # a report may bring a device, an asset and an address
+        more = PLACES * may_change  # a report may bring a device, an asset and an address
         if 2 * (used[MARK_COUNT] + more) > len(self._places):
             self._places = _marks_with(self._places, more)
         if 2 * (used[ASSET_COUNT] + more) > len(self._assets):
             self._assets = _marks_with(self._assets, more)
-        if used[LOOSE_COUNT] + count > len(self._loose):
-            settle_loose(self._clock[0], used, self.incidents, self._loose)
-            self._loose = _grown(self._loose, max(len(self._loose), count))
-        if 2 * (used[WITNESS_COUNT] + count + used[LOOSE_COUNT]) > len(self._witnesses):
+        if 2 * (used[WITNESS_COUNT] + may_change) > len(self._witnesses):
             horizon_ms = self._clock[0] - self._remember_ms
             known = (self._witnesses["incident"] >= 0) & (self._witnesses["heard_ms"] >= horizon_ms)
             used[WITNESS_COUNT] = known.sum()
-            self._witnesses = _witnesses_with(self._witnesses[known], count + int(used[LOOSE_COUNT]))
+            self._witnesses = _witnesses_with(self._witnesses[known], may_change)
 
     def _place_again(self, count: int) -> None:
         """The table of squares anew, with room for ``count`` more, without what no report can come upon any more."""
@@ -482,8 +486,7 @@ class Dedupe:
         still = until_ms >= self._clock[0] - self._lateness_ms
         self.incidents["squared"][held["incident"][~still]] = False
         held = held[still]
-        room = len(held) + 2 * count + int(self._used[LOOSE_COUNT])
-        self._squares = np.zeros(_power_of_two(4 * room), SQUARE)
+        self._squares = np.zeros(_power_of_two(4 * (len(held) + count)), SQUARE)
         self._squares["incident"] = -1
         place_squares(self._squares, held, rules["group"][still], self.rules.reach_lon_e7, self.rules.reach_lat_e7)
         self._used[SQUARE_COUNT] = len(held)

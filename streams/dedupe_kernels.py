@@ -16,7 +16,7 @@ import numpy as np
 from streams import feedback as of_feedback
 from streams import reports as of_reports
 from streams import witnesses as of_witnesses
-from streams.messages import SOURCES, Outcome
+from streams.messages import SAME_PLACES, SCORE_TERMS, SOURCES, Outcome
 
 OUTCOMES = (
     Outcome.OPENED, Outcome.JOINED, Outcome.REPEAT, Outcome.LATE, Outcome.REOPENED, Outcome.NOT_AN_EVENT,
@@ -65,7 +65,7 @@ INCIDENT = np.dtype(
         ("lon_e7", "i4"), ("lat_e7", "i4"), ("accuracy_cm", "i4"),
         ("category", "i4"), ("cell", "i4"), ("pack", "i4"),
         ("version", "i4"), ("report_count", "i4"), ("repeat_count", "i4"), ("by_source", "i4", (4,)),
-        ("odds", "i8"), ("witness_count", "i4"),
+        ("odds", "i8"), ("witness_count", "i4"), ("doubt", "i4"), ("sure", "i4"),
         ("changed_in", "i4"), ("recurrence_of", "i4"), ("status", "i1"), ("superseded", "?"), ("squared", "?"),
         ("source", "i1"), ("signatures", "i1"), ("loose", "i4"), ("firm_first_ms", "i8"), ("firm_last_ms", "i8"),
         ("places", "u8", (PLACES,)), ("marked", "?"),
@@ -78,8 +78,10 @@ vague that joined it.  ``source`` is that of the founding report, ``signatures``
 last of its loose reports, -1 for none; ``firm_first_ms`` and ``firm_last_ms`` are the times of all the others.
 ``places`` are the first device, asset and address that it got; with ``marked`` it has more, in a table.
 ``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``odds`` are those
-that it happened, by its witnesses: log-odds in thousandths.  ``changed_in`` is the number of the batch that changed it
-last, negative once that was told.  ``superseded``: it has recurred.  ``squared``: it stands in the table of squares.
+that it happened, by its witnesses: log-odds in thousandths, the sum of what ``sure`` of them gave it that is not below
+even, or the best of what is, ``doubt``.  ``changed_in`` is the number of the batch that changed it last, negative once
+that was told.  ``superseded``: it has recurred.
+``squared``: it stands in the table of squares.
 """
 
 RULE = np.dtype(
@@ -138,17 +140,19 @@ assert len(SOURCES) == 4, "by_source has a place for each source"
 
 (
     INCIDENT_COUNT, SQUARE_COUNT, KEY_COUNT, ID_COUNT, TOLD_COUNT, MARK_COUNT, ASSET_COUNT, LOOSE_COUNT, FREE_LOOSE,
-    CORRECTED_COUNT, WITNESS_COUNT, STATUS_COUNTS,
-) = range(12)  # fmt: skip
+    CORRECTED_COUNT, WITNESS_COUNT, WAITING_COUNT, STATUS_COUNTS,
+) = range(13)  # fmt: skip
 """Where ``used`` counts the incidents, squares, keys and ids; the snapshots of one batch; the marks, the assets and the
-places for loose reports ever used; has the first free one of these, -1 for none; counts the corrections of one batch
-and the witnesses; and, from there on, the incidents at each of `streams.feedback.STATUSES`."""
+places for loose reports ever used; has the first free one of these, -1 for none; counts the corrections of one batch,
+the witnesses and the loose reports; and, from there on, the incidents at each of `streams.feedback.STATUSES`."""
 
 TERMS = ("nearness", "distance", "gap", "category", "sources", "same_place", "text", "prior", "busy", "rival")
 """What a score is made of, in hundredths of a power of ten."""
 _NEARNESS, _DISTANCE, _GAP, _CATEGORY, _SOURCES, _SAME_PLACE, _TEXT, _PRIOR, _BUSY, _RIVAL = range(10)
+assert TERMS == SCORE_TERMS
 
 NOT_THE_SAME, SAME_SPOT, SAME_DEVICE, SAME_ASSET, SAME_ADDRESS = range(5)
+assert SAME_PLACES == ("spot", "device", "asset", "address")
 """What tells that two reports speak of one place."""
 
 _LOG_TABLE = np.array([round(100_000 * math.log10(number)) for number in range(128, 256)], np.int64)
@@ -498,11 +502,20 @@ def _confirm(number: Any, rules: Any, used: Any, incidents: Any) -> Any:
 
 
 @_jit
-def _together(odds: Any, further: Any) -> Any:
-    """Odds add up; of those below even, which say that it is likelier not so, the best stand for all."""
-    if odds < 0 or further < 0:
-        return max(odds, further)
-    return odds + further
+def _believe(number: Any, odds: Any, incidents: Any) -> None:
+    """Odds add up; of those below even, which say that it is likelier not so, the best stand where there are no others.
+
+    Unknown ones are below all others.
+    """
+    if odds < 0:
+        incidents[number].doubt = max(np.int64(incidents[number].doubt), odds)
+        if incidents[number].sure == 0:
+            incidents[number].odds = incidents[number].doubt
+        return
+    if incidents[number].sure > 0:
+        odds += np.int64(incidents[number].odds)
+    incidents[number].odds = odds
+    incidents[number].sure += 1
 
 
 @_jit
@@ -536,11 +549,10 @@ def _hear_witness(
             before = np.int64(witnesses[at].odds)
             if odds > before:
                 witnesses[at].odds = odds
-                incidents[number].odds = (
-                    incidents[number].odds + odds - before
-                    if before >= 0
-                    else _together(np.int64(incidents[number].odds), odds)
-                )
+                if before >= 0:
+                    incidents[number].odds += odds - before
+                else:
+                    _believe(number, odds, incidents)
             return
         if witnesses[at].incident < 0:
             used[WITNESS_COUNT] += 1
@@ -550,16 +562,17 @@ def _hear_witness(
         witnesses[at].odds = odds
         witnesses[at].reports = 1
     incidents[number].witness_count += 1
-    incidents[number].odds = _together(np.int64(incidents[number].odds), odds)
+    _believe(number, odds, incidents)
 
 
 @_jit
-def _unhear_witness(number: Any, witness: Any, odds: Any, horizon: Any, incidents: Any, witnesses: Any) -> None:
-    """Take a report's witness from an incident that the report has left, unless another of his stays."""
+def _unhear_witness(number: Any, witness: Any, odds: Any, incidents: Any, witnesses: Any) -> None:
+    """Take a report's witness from an incident that the report has left, unless another of his stays.
+
+    What he said stays where it is below even: it made nothing surer.
+    """
     if witness != 0:
         at = _find_witness(witnesses, number, witness)
-        if witnesses[at].incident < 0 or witnesses[at].heard_ms < horizon:
-            return
         witnesses[at].reports -= 1
         if witnesses[at].reports > 0:
             return
@@ -567,8 +580,11 @@ def _unhear_witness(number: Any, witness: Any, odds: Any, horizon: Any, incident
         # As long ago as if he had never been heard of it.
         witnesses[at].heard_ms = NEVER
     incidents[number].witness_count -= 1
-    if odds > 0:
-        incidents[number].odds -= odds
+    if odds >= 0:
+        incidents[number].sure -= 1
+        incidents[number].odds = (
+            incidents[number].odds - odds if incidents[number].sure > 0 else incidents[number].doubt
+        )
 
 
 @_jit
@@ -667,6 +683,7 @@ def _found(
     incidents[number].ended_ms = NEVER
     incidents[number].status = _OPEN
     incidents[number].odds = _UNKNOWN_ODDS
+    incidents[number].doubt = _UNKNOWN_ODDS
     incidents[number].category = category
     incidents[number].pack = pack
     incidents[number].source = source
@@ -674,6 +691,12 @@ def _found(
     incidents[number].loose = -1
     _anchor(number, lon, lat, accuracy, cell, group, reach_lon, reach_lat, used, incidents, squares)
     return number
+
+
+@_jit
+def _knows_better(accuracy: Any, anchored: Any) -> Any:
+    """Whether a report is at most half as vague as the anchor; of two that err by nothing the first stays."""
+    return anchored > 0 and np.int64(accuracy) * 2 <= anchored
 
 
 @_jit
@@ -759,10 +782,11 @@ def _unlink(number: Any, at: Any, incidents: Any, loose: Any) -> None:
 
 @_jit
 def free_loose(at: Any, used: Any, loose: Any) -> None:
-    """Make the place of a loose report free; its text of origin is whoever's asks next."""
+    """Make the place of a loose report free."""
     loose[at].incident = -1
     loose[at].next = used[FREE_LOOSE]
     used[FREE_LOOSE] = at
+    used[WAITING_COUNT] -= 1
 
 
 @_jit
@@ -877,9 +901,11 @@ def _rethink(
     while at >= 0:
         one = loose[at]
         following = np.int64(one.next)
-        if one.until_ms >= now and abs(one.time_ms - incidents[number].opened_ms) <= of.window_ms:
-            dx = ((np.int64(one.lon_e7) - incidents[number].lon_e7) * lon_scale + half) >> SCALE_BITS
-            dy = ((np.int64(one.lat_e7) - incidents[number].lat_e7) * lat_scale + half) >> SCALE_BITS
+        # While its id is remembered its key leads here, and its witness has been remembered all the time.
+        is_remembered = one.ingested_ms >= now - remember_ms
+        if is_remembered and one.until_ms >= now and abs(one.time_ms - incidents[number].opened_ms) <= of.window_ms:
+            dx = ((np.int64(incidents[number].lon_e7) - one.lon_e7) * lon_scale + half) >> SCALE_BITS
+            dy = ((np.int64(incidents[number].lat_e7) - one.lat_e7) * lat_scale + half) >> SCALE_BITS
             cm2 = dx * dx + dy * dy
             vague = max(np.int64(one.accuracy_cm), np.int64(incidents[number].accuracy_cm))
             reach = of.radius_cm + min(of.sigmas * vague, of.accuracy_cap_cm)
@@ -917,15 +943,13 @@ def _rethink(
                 incidents[number].firm_first_ms = min(incidents[number].firm_first_ms, one.time_ms)
                 incidents[number].firm_last_ms = max(incidents[number].firm_last_ms, one.time_ms)
                 _mark_places(one.places, group, number, used, incidents, marks, assets)
-                _unhear_witness(left, one.witness, np.int64(one.odds), now - remember_ms, incidents, witnesses)
+                _unhear_witness(left, one.witness, np.int64(one.odds), incidents, witnesses)
                 _hear_witness(
                     number, one.witness, np.int64(one.odds), one.ingested_ms, now - remember_ms, used, incidents,
                     witnesses,
                 )  # fmt: skip
-                its_at = _find_key(keys, _salted(one.key_hi, group), one.key_lo)
-                if keys[its_at].used == 1:
-                    keys[its_at].incident = number
-                if np.int64(one.accuracy_cm) * 2 <= incidents[number].accuracy_cm:
+                keys[_find_key(keys, _salted(one.key_hi, group), one.key_lo)].incident = number
+                if _knows_better(one.accuracy_cm, incidents[number].accuracy_cm):
                     _anchor(
                         number, one.lon_e7, one.lat_e7, one.accuracy_cm, one.cell, group, reach_lon, reach_lat, used,
                         incidents, squares,
@@ -1195,6 +1219,7 @@ def decide(
                 else:
                     slot = used[LOOSE_COUNT]
                     used[LOOSE_COUNT] += 1
+                used[WAITING_COUNT] += 1
                 loose[slot].incident = best
                 loose[slot].next = incidents[best].loose
                 loose[slot].time_ms = time[i]
@@ -1218,7 +1243,7 @@ def decide(
             else:
                 incidents[best].firm_first_ms = min(incidents[best].firm_first_ms, time[i])
                 incidents[best].firm_last_ms = max(incidents[best].firm_last_ms, time[i])
-            if np.int64(accuracy[i]) * 2 <= incidents[best].accuracy_cm:
+            if _knows_better(accuracy[i], incidents[best].accuracy_cm):
                 _anchor(
                     best, lon[i], lat[i], accuracy[i], cell[i], group, reach_lon, reach_lat, used, incidents, squares
                 )

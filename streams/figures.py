@@ -1,6 +1,6 @@
 """The figures of a city's day: what is in work, what was collapsed, how long it took, how new it is.
 
-The same as the views of ``sinks/migrations/005_figures.sql`` and ``006_suspected.sql``, in plain Python over incidents,
+The same as the views of ``sinks/migrations/005_figures.sql`` and those after it, in plain Python over incidents,
 assignments and dead letters: for a replay's files, and as the oracle of the views.
 """
 
@@ -78,6 +78,8 @@ class ReportsByHour(msgspec.Struct, frozen=True, order=True):
     """Founded by one of the reports."""
     collapsed: int
     """The other reports."""
+    corrected: int
+    """Reports whose first answer was taken back; they stay collapsed."""
 
 
 class TimeToClose(msgspec.Struct, frozen=True, order=True):
@@ -109,7 +111,7 @@ class DeadLettersByReason(msgspec.Struct, frozen=True, order=True):
 
 
 class Freshness(msgspec.Struct, frozen=True, order=True):
-    """The newest of a kind: ingestion time of incidents and dead letters, event time of assignments."""
+    """The newest of a kind: ingestion time of incidents and dead letters, event time of reports that were answered."""
 
     of: str
     newest: str
@@ -190,7 +192,7 @@ def figures_of(
         reports_by_hour=[
             _reports_by_hour(hour, category, source, some)
             for (hour, category, source), some in _grouped(
-                ((one.event_time[:13] + ":00:00Z", one.category, one.source), one) for one in first_answers
+                ((one.event_time[:13] + ":00:00Z", one.category, one.source), one) for one in answers.values()
             )
         ],
         time_to_close=_time_to_close(all_incidents),
@@ -200,7 +202,11 @@ def figures_of(
             for (source, reason), some in _grouped(((one.source, one.reason), one) for one in letters.values())
         ],
         freshness=[
-            Freshness("assignments", _newest(one.event_time for one in answers.values()), len(answers)),
+            Freshness(
+                "assignments",
+                _newest(one.event_time for one in answers.values()),
+                len({one.origin for one in answers.values()}),
+            ),
             Freshness("dead_letters", _newest(one.ingested_at for one in letters.values()), len(letters)),
             Freshness("incidents", _newest(one.updated_at for one in all_incidents), len(all_incidents)),
         ],
@@ -249,6 +255,8 @@ def _open_by_level(in_work: list[Incident]) -> list[OpenByLevel]:
 
 
 def _reports_by_hour(hour: str, category: str, source: str, answers: list[Assignment]) -> ReportsByHour:
+    corrected = len({one.origin for one in answers if one.revision > 0})
+    answers = [one for one in answers if one.revision == 0]
     repeats = sum(one.outcome == Outcome.REPEAT for one in answers)
     amended = sum(one.outcome == Outcome.AMENDED for one in answers)
     not_events = sum(one.outcome == Outcome.NOT_AN_EVENT for one in answers)
@@ -256,7 +264,9 @@ def _reports_by_hour(hour: str, category: str, source: str, answers: list[Assign
     founded = sum(
         one.outcome == Outcome.OPENED or (one.outcome == Outcome.LATE and not one.why.found) for one in answers
     )
-    return ReportsByHour(hour, category, source, reports, repeats, amended, not_events, founded, reports - founded)
+    return ReportsByHour(
+        hour, category, source, reports, repeats, amended, not_events, founded, reports - founded, corrected
+    )
 
 
 def _time_to_close(incidents: list[Incident]) -> list[TimeToClose]:

@@ -87,6 +87,21 @@ class Outcome(StrEnum):
     NOT_AN_EVENT = "not_an_event"
 
 
+RULES = (
+    "best_open", "best_ended", "reopened", "nothing_near", "not_enough", "recurrence", "second_thoughts", "no_position",
+    "same_report", "not_an_event",
+)  # fmt: skip
+"""What may have decided on a report (`Why.rule`)."""
+
+SCORE_TERMS = (
+    "nearness", "distance", "gap", "category", "sources", "same_place", "text", "prior", "busy", "rival",
+)  # fmt: skip
+"""What a score is the sum of (`Why.terms`)."""
+
+SAME_PLACES = ("spot", "device", "asset", "address")
+"""What may tell that two reports are at one place (`Why.same_place`)."""
+
+
 class Reason(StrEnum):
     """Why a message became a dead letter; the header, the metric label and the ClickHouse column."""
 

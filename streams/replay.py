@@ -38,6 +38,8 @@ class ReplayCounts:
     ignored_records: Counter[str] = field(default_factory=Counter)
     elements_by_source: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    """Of first answers."""
+    corrections: int = 0
     feedback: Counter[str] = field(default_factory=Counter)
     feedback_repeats: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
@@ -55,6 +57,7 @@ class ReplayCounts:
             "collapsed": round((events - incidents) / events, 6) if events else 0.0,
             "dead_letters": dict(sorted(self.dead_letters.items())),
             "repeats": repeats,
+            "corrections": self.corrections,
             "quiet_readings": self.quiet_readings,
             "outcomes": dict(sorted(self.outcomes.items())),
             "feedback": dict(sorted(self.feedback.items())),
@@ -188,11 +191,12 @@ class Replay:
             self._count(decisions)
             assignments.extend(decisions.assignments)
             dead_letters.extend(decisions.dead_letters)
-        self.counts.outcomes.update(assignment.outcome for assignment in assignments)
         self.counts.dead_letters.update(letter.reason.value for letter in dead_letters)
         return assignments, dead_letters
 
     def _count(self, decisions: Decisions) -> None:
+        self.counts.outcomes.update(decisions.outcomes())
+        self.counts.corrections += decisions.corrections
         self.counts.redelivered += decisions.redelivered
         self.counts.quiet_readings += decisions.quiet_readings
         self.counts.feedback.update(decisions.feedback)

@@ -23,6 +23,9 @@ from streams.messages import (
     FEEDBACK,
     INCIDENTS,
     REPORTS,
+    RULES,
+    SAME_PLACES,
+    SCORE_TERMS,
     SOURCE_OF_TOPIC,
     SOURCES,
     SUSPECTED_INCIDENTS,
@@ -176,23 +179,34 @@ _MEANING = {
     "event_time": "The report's own `time`.",
     "Assignment.incident_id": "The incident it went to; null where it is not about an event.",
     "outcome": "What became of the report.",
-    "score": "How well it fits: 1000 at the founding position, 0 at the edge of the radius. "
-    "Null where there was nothing to fit.",
-    "distance_m": "Metres from the incident's founding position; null where there was nothing to measure from.",
+    "score": "What speaks for the report and its incident being one event, in points: with 100 more it is ten times as "
+    "likely. Null where it founded its incident.",
+    "distance_m": "Metres from where the incident is anchored; null where there was nothing to measure from.",
     "gap_s": "Seconds between the report and the incident's latest report until then, earlier or later; null as above.",
     "Assignment.category": "Code of the report's own category; the incident's may be another of its group.",
     "why": "What decided.",
-    "rule": "Which rule decided. `nearest_open`: the nearest incident within reach. `nothing_near`: none was. "
-    "`no_position`: the report has none. `same_report`: this id was here before. `not_an_event`: the category is none.",
-    "radius_m": "Largest distance that matches, metres: the category's radius and the report's capped accuracy.",
-    "window_s": "Largest time from the incident's latest report that matches, seconds.",
-    "distance_points": "What the distance gave to the score, 0 to 1000.",
+    "rule": "What decided. `best_open`: of the incidents near in place and time it suits this one best. `best_ended`: "
+    "so it does, and that has ended, but not before this was seen. `reopened`: after that. `nothing_near`: it founded "
+    "one, for none was near. `not_enough`: one was, the runner-up, but not likely enough. `recurrence`: it founded "
+    "one, and `recurrence_of` was there before. `second_thoughts`: an earlier answer is taken back, for this incident, "
+    "founded since, suits it better than the runner-up, which it had joined. `no_position`: it has none. "
+    "`same_report`: this id was here before. `not_an_event`: the category is none.",
+    "radius_m": "Largest distance that is near, metres: the category's radius and the accuracy of the vaguer of the "
+    "two, capped.",
+    "window_s": "Largest time from the incident's reports that is near, seconds.",
+    "terms": "What the score is the sum of, in points; what is 0 is left out. `nearness`: how well both places are "
+    "known, and how few such events there are. `distance`. `gap`: the time between. `category`. `sources`: how often "
+    "those two see one event. `same_place`. `text`. `prior`: before all evidence. `busy`: other incidents are near. "
+    "`rival`: one of them is nearly as likely.",
+    "same_place": "What tells that the report is at the incident's very place: a few metres, a device, an asset or an "
+    "address.",
     "late_s": "For a late report: seconds it came behind the newest that had been read.",
     "found": "For a late report: whether it found an incident; if not it founded one.",
-    "runner_up": "The incident that would have had it otherwise.",
-    "RunnerUp.incident_id": "The incident that came second.",
+    "runner_up": "The incident that came second; the best one, where it was not good enough; the one that was left.",
+    "Why.recurrence_of": "Id of the incident that was there before.",
+    "RunnerUp.incident_id": "Its id.",
     "RunnerUp.score": "Its score.",
-    "RunnerUp.distance_m": "Metres from its founding position.",
+    "RunnerUp.distance_m": "Metres from where it is anchored; null where nobody measured.",
     # dead letters
     "reason": "Why the message was refused.",
     "field": "The field at fault; empty where it is not about one.",
@@ -250,13 +264,13 @@ _EXACT: dict[str, Schema] = {
     "origin": {"pattern": "^[^:]+:[0-9]+:[0-9]+:[0-9]+$"},
     "revision": {"minimum": 0},
     "outcome": _words(Outcome),
-    "score": {"minimum": 0, "maximum": 1000},
     "distance_m": {"minimum": 0},
     "gap_s": {"minimum": 0},
-    "rule": _words(("nearest_open", "nothing_near", "no_position", "same_report", "not_an_event")),
+    "rule": _words(RULES),
+    "terms": {"propertyNames": _words(SCORE_TERMS), "additionalProperties": {"type": "integer"}},
+    "same_place": _words(SAME_PLACES),
     "radius_m": {"minimum": 0},
     "window_s": {"minimum": 0},
-    "distance_points": {"minimum": 0, "maximum": 1000},
     "DeadLetterHeaders.reason": _words(Reason),
     "DeadLetterRecord.reason": _words(Reason),
     "DeadLetterHeaders.partition": _DIGITS,
@@ -400,11 +414,21 @@ EXAMPLES: dict[str, list[Any]] = {
             "event_time": "2026-06-01T00:52:30.000Z",
             "incident_id": "990100-refuse-0f3a5b7c9d1e2f40516273849a5b6c7d",
             "outcome": "joined",
-            "score": 891,
+            "score": 48,
             "distance_m": 23.1,
             "gap_s": 750.0,
             "category": "06010",
-            "why": {"rule": "nearest_open", "radius_m": 70.0, "window_s": 86400, "distance_points": 891},
+            "why": {
+                "rule": "best_open",
+                "radius_m": 70.0,
+                "window_s": 86400.0,
+                "terms": {"nearness": 117, "distance": -36, "gap": -3, "sources": 20, "prior": -50},
+                "runner_up": {
+                    "incident_id": "990100-refuse-7b1d3f5a7c9e0b2d4f6a8c0e1f3a5b7c",
+                    "score": -212,
+                    "distance_m": 61.4,
+                },
+            },
         }
     ],
     "dead-letter-headers": [

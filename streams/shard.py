@@ -37,6 +37,7 @@ from streams.dedupe_kernels import (
 from streams.feedback import ACTIONS, APPLIED, CLOSED, REPEATED, STATUSES, Feedback, columns_of
 from streams.feedback import REDELIVERED as FEEDBACK_REDELIVERED
 from streams.messages import (
+    SAME_PLACES,
     SOURCES,
     Assignment,
     Evidence,
@@ -513,9 +514,7 @@ _RULE_WORDS = {
     AFTER_ITS_END: "reopened",
     RECURRENCE: "recurrence",
 }
-
-
-_PLACE_WORDS = (None, "spot", "device", "asset", "address")
+_PLACE_WORDS = (None, *SAME_PLACES)
 
 
 def _rfc3339(time_ms: npt.NDArray[np.int64]) -> list[str]:

@@ -90,7 +90,8 @@ def replay(
         dead = sum(summary["dead_letters"].values())
         click.echo(
             f"{counted(summary['records'], 'record')}, {counted(summary['elements'], 'element')}: "
-            f"{counted(summary['reports'], 'report')} ({counted(summary['repeats'], 'repeat')}), "
+            f"{counted(summary['reports'], 'report')} ({counted(summary['repeats'], 'repeat')}, "
+            f"{counted(summary['corrections'], 'correction')}), "
             f"{counted(dead, 'dead letter')}, {counted(summary['quiet_readings'], 'quiet reading')}\n"
             f"{counted(summary['incidents'], 'incident')} ({summary['collapsed']:.1%} collapsed) "
             f"in {summary['seconds']:.1f} s, {summary['reports_per_second']:,} reports/s; results in {out}"

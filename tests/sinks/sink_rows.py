@@ -49,11 +49,11 @@ def assignment(number: int = 1, **changes: Any) -> Assignment:
         "event_time": "2026-06-01T00:00:00.000Z",
         "incident_id": incident(1).incident_id,
         "outcome": "joined",
-        "score": 734,
+        "score": 73,
         "distance_m": 13.3,
         "gap_s": 60.0,
         "category": "90001",
-        "why": Why(rule="nearest_open", radius_m=55.0, window_s=3600, distance_points=734),
+        "why": Why(rule="best_open", radius_m=55.0, window_s=3600, terms={"nearness": 120, "distance": -47}),
     }
     return Assignment(**{**fields, **changes})
 

@@ -51,7 +51,7 @@ def a_week(seed: int):
     for number in range(400):
         outcome = chance.choice(list(Outcome))
         found = chance.choice([True, False]) if outcome == Outcome.LATE else None
-        rule = "reopened" if outcome == Outcome.REOPENED or (found and number % 3 == 0) else "nearest_open"
+        rule = "reopened" if outcome == Outcome.REOPENED or (found and number % 3 == 0) else "best_open"
         assignments.append(
             rows.assignment(
                 number,
@@ -99,8 +99,27 @@ def test_raw_and_merged_counts_add_up() -> None:
     _, assignments, _ = a_week(seed=6)
     hours = figures_of([], assignments, []).reports_by_hour
     first = {one.origin: one for one in assignments if one.revision == 0}
+    corrected = {one.origin for one in assignments if one.revision == 1}
     assert sum(one.reports + one.repeats + one.amended + one.not_events for one in hours) == len(first)
     assert all(one.reports == one.incidents + one.collapsed for one in hours)
+    assert sum(one.corrected for one in hours) == len(corrected) > 0
+
+
+def test_a_corrected_report_counts_once_and_stands_where_it_went_in_the_end(place: Place) -> None:
+    first = rows.assignment(1, incident_id="left")
+    second = rows.assignment(1, revision=1, incident_id="joined", why=Why(rule="second_thoughts"))
+    other = rows.assignment(2, incident_id="left")
+    sink = place.sink()
+    sink.prepare()
+    sink.write([second, other], [], [])
+    sink.flush()
+    sink.write([first, second], [], [])
+    sink.flush()
+    told = place.query("SELECT origin, revision, incident_id FROM assignments_current ORDER BY origin")
+    assert told == [(first.origin, 1, "joined"), (other.origin, 0, "left")]
+    (hour,) = sink.figures().reports_by_hour
+    assert (hour.reports, hour.collapsed, hour.corrected) == (2, 2, 1)
+    assert sink.assignment_of_report(None, first.report_id) == [first, second], "the first answer stays on record"
 
 
 def test_an_empty_city_has_no_figures_but_says_so(place: Place) -> None:

@@ -1,6 +1,7 @@
-"""The matching rule and the life of an incident (docs/contract.md) in plain Python: the oracle of the kernel.
+"""The score and the life of an incident (docs/contract.md) in plain Python: the oracle of the kernel.
 
-A list of incidents, a double loop, dictionaries that forget nothing; as slow as it is plain.
+A list of incidents, a double loop, dictionaries that forget nothing; as slow as it is plain.  :meth:`Definition.weigh`
+is the score, a term a line.
 """
 
 from __future__ import annotations
@@ -8,12 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from streams.messages import SOURCES
 from streams.pack import CityPack
+from streams.pack_entries import Category
 
 FIXED_POINT = 1 << 24
 """Centimetres a 1e-7 degree are rounded to this fraction, so that a distance is whole numbers only."""
+
+
+FAR_E7 = 100_000, 20_000
+"""Further than any radius of these tests reaches, east and north; for the double loop's patience."""
+
+
+FAR_E7 = 100_000, 20_000
+"""Further than any radius of these tests reaches, east and north; for the double loop's patience."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,12 @@ class Row:
     content: int = 0
     witness: str = ""
     confidence: float | None = None
+    device: int = 0
+    asset: int = 0
+    address: int = 0
+    signature: tuple[int, ...] = (0, 0, 0, 0)
+    """Of its text; all zero without one."""
+    cell: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,18 +108,35 @@ class Open:
     witness_count: int = 1
     odds: int | None = None
     """Log-odds in thousandths; None where nobody knows."""
+    accuracy_cm: int = 0
+    """Of its anchor, as ``where`` and ``cell``."""
+    cell: int = 0
 
 
 @dataclass(frozen=True)
 class Match:
-    """An incident that a report joins, reopens or is a recurrence of."""
+    """An incident that a report is near, what speaks for both being one event, and how they would come together."""
 
-    rank: int
+    how: str
+    score: int
     cm2: int
     opened_ms: int
     key: tuple[int, int]
     number: int
     allowed_cm: int
+    same: str | None
+    terms: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A report goes with another incident than it went with at first."""
+
+    report: Row
+    left: int
+    left_score: int
+    joined: Match
+    gap_ms: int
 
 
 @dataclass(frozen=True)
@@ -112,15 +146,19 @@ class Answer:
     outcome: str
     incident: int | None
     best: Match | None = None
+    """The incident that it joined."""
     runner_up: Match | None = None
     gap_ms: int | None = None
     behind_ms: int | None = None
     recurrence_of: int | None = None
     is_confirmed: bool = False
     """The incident was suspected before."""
+    is_loose: bool = False
+    """It joined by nearness alone, and may yet go."""
+    corrections: tuple[Correction, ...] = ()
 
 
-JOINED, REOPENED, RECURRED = range(3)
+IN_WINDOW, BEFORE_ITS_END, REOPENS, RECURS = "in its window", "before its end", "reopens", "recurs"
 YEAR_MS = 366 * 86_400_000
 
 
@@ -135,25 +173,65 @@ class _Remembered:
 
 @dataclass
 class _Witness:
-    """Who saw an incident: when he was heard last, and how far each of his reports was believed."""
+    """Who saw an incident: when he was heard last, how far each of his reports was believed, and how many are left."""
 
     heard_ms: int
     odds: list[int | None]
+    reports: int = 0
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A report of an incident; with ``until_ms`` it joined by nearness alone, and may go until then."""
+
+    row: Row
+    until_ms: int | None = None
+    score: int = 0
+    """What it joined with, but for the text."""
+
+
+@dataclass
+class _Inside:
+    """What nobody is told of an incident."""
+
+    source: int
+    members: list[_Member] = field(default_factory=list)
+    texts: list[tuple[int, ...]] = field(default_factory=list)
+    places: set[tuple[str, int]] = field(default_factory=set)
+    doubts: list[int] = field(default_factory=list)
+    """Whatever was said of it below even, which stays also where who said it goes."""
 
 
 class Definition:
-    """Decides on reports one by one."""
+    """Decides on reports one by one.
 
-    def __init__(self, pack: CityPack, *, lateness_s: int, remember_s: int, one_clock: bool = False) -> None:
+    ``text_points`` are what texts say whose signatures differ in 0, 4, 8 … of 256 bits.
+    """
+
+    def __init__(
+        self,
+        pack: CityPack,
+        *,
+        lateness_s: int,
+        remember_s: int,
+        text_points: Sequence[int],
+        one_clock: bool = False,
+    ) -> None:
         self.categories = pack.categories
         self.sources = [pack.sources[source] for source in SOURCES]
-        self.window_ms = [round(category.window_s * 1000) for category in pack.categories]
+        self.similarity = {
+            pair: related.similarity
+            for related in pack.related
+            for pair in ((related.a, related.b), (related.b, related.a))
+        }
+        self.text_points = text_points
         self.lateness_ms = lateness_s * 1000
         self.remember_ms = remember_s * 1000
         self.one_clock = one_clock
         self.incidents: list[Open] = []
         self.marks: dict[tuple[int, int], tuple[int, bool]] = {}
         self.watermark_ms: int | None = None
+        self._inside: list[_Inside] = []
         self._remembered: dict[tuple[object, ...], _Remembered] = {}
         self._heard: dict[tuple[object, ...], dict[int, int]] = {}
         self._applied: dict[tuple[object, ...], int] = {}
@@ -229,49 +307,132 @@ class Definition:
             return Answer("not_an_event", None)
 
         is_late = row.time_ms < now - self.lateness_ms
-        near = sorted(
-            self._near(row, now),
-            key=lambda match: (match.rank == RECURRED, match.cm2, match.opened_ms, match.key),
-        )
-        matches = [match for match in near if match.rank != RECURRED]
-        gap_ms = past = None
-        outcome = "opened"
-        may_doubt = False
-        if matches:
-            number = matches[0].number
-            outcome = "reopened" if matches[0].rank == REOPENED else "joined"
+        near = sorted(self._near(row, now), key=_first_best)
+        candidates = [match for match in near if match.how != RECURS]
+        past = next((match for match in near if match.how == RECURS and self._is_enough(match, match.score)), None)
+        best = candidates[0] if candidates else None
+        others = candidates[1:]
+        if best is not None:
+            match = self.categories[self.incidents[best.number].category].match
+            busy = -(log_points(len(candidates)) * match.busy_percent // 100)
+            rival = rival_points(others[0].score) * match.rival_percent // 100 if others else 0
+            best = replace(best, score=best.score + busy + rival, terms=best.terms | {"busy": busy, "rival": rival})
+        may_doubt = is_loose = False
+        corrections: list[Correction] = []
+        if best is not None and self._is_enough(best, best.score):
+            number = best.number
+            outcome = "reopened" if best.how == REOPENS else "joined"
             old = self.incidents[number]
-            if outcome == "reopened":
+            if best.how == REOPENS:
                 may_doubt = old.status == "rejected"
-                old = replace(old, status="open", ended_ms=None)
+                self.incidents[number] = old = replace(old, status="open", ended_ms=None)
             gap_ms = abs(row.time_ms - old.last_ms)
-            self.incidents[number] = replace(
-                old,
-                first_ms=min(old.first_ms, row.time_ms),
-                last_ms=max(old.last_ms, row.time_ms),
-                updated_ms=row.ingested_ms,
-                version=old.version + 1,
-                report_count=old.report_count + 1,
-                by_source=_counted(old.by_source, row.source),
-            )
+            rethink_ms = round(self.categories[old.category].match.rethink_s * 1000)
+            is_loose = best.same is None and best.how == IN_WINDOW and rethink_ms > 0
+            member = _Member(row, now + rethink_ms if is_loose else None, best.score - best.terms["text"])
+            self._join(number, member, row.ingested_ms, horizon_ms)
+            answer = Answer("", number, best, others[0] if others else None, gap_ms)
         else:
             number = len(self.incidents)
-            by_source = _counted((0, 0, 0, 0), row.source)
+            outcome = "opened"
             t = row.time_ms
-            if near:
-                past = near[0].number
-                self.incidents[past] = replace(self.incidents[past], has_recurred=True)
-            made = Open(self._key_for(row), row.category, row.where, t, t, t, row.ingested_ms, by_source=by_source)
-            self.incidents.append(replace(made, recurrence_of=past, witness_count=0))
+            made = Open(self._key_for(row), row.category, row.where, t, t, t, row.ingested_ms)
+            made = replace(made, accuracy_cm=row.accuracy_cm, cell=row.cell)
+            past_number = None
+            if past is not None:
+                past_number = past.number
+                self.incidents[past_number] = replace(self.incidents[past_number], has_recurred=True)
+            self.incidents.append(replace(made, version=0, report_count=0, recurrence_of=past_number, witness_count=0))
+            self._inside.append(_Inside(row.source))
+            self._join(number, _Member(row), row.ingested_ms, horizon_ms)
             remembered.has_founded = may_doubt = True
+            answer = Answer("", number, None, best, recurrence_of=past_number)
         remembered.incident = number
-        self._hear(number, row, horizon_ms)
+        if any(row.signature) and len(self._inside[number].texts) < 2:
+            self._inside[number].texts.append(row.signature)
+        if best is not None and answer.best is None:
+            corrections = self._think_again(best.number, number, row, now)
         if may_doubt and self._is_doubtful(self.incidents[number]):
             self.incidents[number] = replace(self.incidents[number], status="suspected")
-        is_confirmed = self._confirm(number)
-        best, runner_up = (*matches[:2], None, None)[:2]
-        outcome = "late" if is_late else outcome
-        return Answer(outcome, number, best, runner_up, gap_ms, behind_ms, past, is_confirmed)
+        return replace(
+            answer,
+            outcome="late" if is_late else outcome,
+            behind_ms=behind_ms,
+            is_confirmed=self._confirm(number),
+            is_loose=is_loose,
+            corrections=tuple(corrections),
+        )
+
+    def _is_enough(self, match: Match, score: int) -> bool:
+        return self.categories[self.incidents[match.number].category].match.prior is None or score >= 0
+
+    def _join(self, number: int, member: _Member, updated_ms: int, horizon_ms: int) -> None:
+        """A report is one of an incident's."""
+        row, old, inside = member.row, self.incidents[number], self._inside[number]
+        inside.members.append(member)
+        changed = replace(
+            old,
+            first_ms=min(old.first_ms, row.time_ms),
+            last_ms=max(old.last_ms, row.time_ms),
+            updated_ms=updated_ms,
+            version=old.version + 1,
+            report_count=old.report_count + 1,
+            by_source=_counted(old.by_source, row.source),
+        )
+        # The anchor: whoever is at most half as vague knows better.
+        if row.where is not None and 2 * row.accuracy_cm <= old.accuracy_cm != 0:
+            changed = replace(changed, where=row.where, accuracy_cm=row.accuracy_cm, cell=row.cell)
+        self.incidents[number] = changed
+        if row.where is not None and member.until_ms is None:
+            inside.places |= _places(row)
+        self._hear(number, row, horizon_ms)
+
+    def _think_again(self, left: int, joined: int, row: Row, now: int) -> list[Correction]:
+        """Loose reports of an incident, the latest first, that suit the one just founded better."""
+        corrections = []
+        category = self.categories[row.category]
+        horizon_ms = now - self.remember_ms
+        for member in reversed(list(self._inside[left].members)):
+            its = member.row
+            if member.until_ms is None or member.until_ms < now or its.ingested_ms < horizon_ms:
+                continue
+            new = self.incidents[joined]
+            if abs(its.time_ms - new.opened_ms) > round(category.window_s * 1000):
+                continue
+            match = self.weigh(
+                its, joined, IN_WINDOW, gap_ms=abs(its.time_ms - new.opened_ms), alone=True, measured_from=row.where
+            )
+            if match is None or match.score < max(member.score + category.match.rethink, 0):
+                continue
+            corrections.append(Correction(its, left, member.score, match, abs(its.time_ms - new.last_ms)))
+            self._leave(left, member, row.ingested_ms)
+            self._join(joined, _Member(its), row.ingested_ms, horizon_ms)
+            self._remembered[category.group, its.key].incident = joined
+        return corrections
+
+    def _leave(self, number: int, member: _Member, updated_ms: int) -> None:
+        """A report is no longer one of an incident's; where it is anchored and what texts it has stay."""
+        old, inside = self.incidents[number], self._inside[number]
+        inside.members.remove(member)
+        times = [one.row.time_ms for one in inside.members]
+        by_source = list(old.by_source)
+        by_source[member.row.source] -= 1
+        self.incidents[number] = replace(
+            old,
+            first_ms=min(times),
+            last_ms=max(times),
+            updated_ms=updated_ms,
+            version=old.version + 1,
+            report_count=old.report_count - 1,
+            by_source=tuple(by_source),
+        )
+        row = member.row
+        witness = self._witnesses[number, (row.source, row.witness) if row.witness else row]
+        witness.reports -= 1
+        if not witness.reports:
+            self._counted[number] = [one for one in self._counted[number] if one is not witness]
+            del self._witnesses[number, (row.source, row.witness) if row.witness else row]
+            self._believe(number)
 
     def _amend(self, number: int, row: Row, *, has_founded: bool) -> None:
         """The report of an incident says something else; what founded it says what it is, and where if nobody knew."""
@@ -279,7 +440,9 @@ class Definition:
         old = replace(old, version=old.version + 1, updated_ms=row.ingested_ms)
         if has_founded:
             category = row.category if self.categories[row.category].event else old.category
-            old = replace(old, category=category, where=row.where if old.where is None else old.where)
+            old = replace(old, category=category)
+            if old.where is None and row.where is not None:
+                old = replace(old, where=row.where, accuracy_cm=row.accuracy_cm, cell=row.cell)
         self.incidents[number] = old
         if has_founded:
             self._confirm(number)
@@ -287,15 +450,22 @@ class Definition:
     def _hear(self, number: int, row: Row, horizon_ms: int) -> None:
         """Count the report's witness, unless he was, and believe all of them together."""
         odds = self._odds(row)
-        who = (row.source, row.witness) if row.witness else object()
+        who = (row.source, row.witness) if row.witness else row
         known = self._witnesses.get((number, who))
         if known is None or known.heard_ms < horizon_ms:
             known = self._witnesses[number, who] = _Witness(row.ingested_ms, [])
             self._counted.setdefault(number, []).append(known)
         known.heard_ms = max(known.heard_ms, row.ingested_ms)
         known.odds.append(odds)
+        known.reports += 1
+        if odds is not None and odds < 0:
+            self._inside[number].doubts.append(odds)
+        self._believe(number)
+
+    def _believe(self, number: int) -> None:
+        """All witnesses of an incident together."""
         best = [most(witness.odds) for witness in self._counted[number]]
-        given = [one for one in best if one is not None]
+        given = [*self._inside[number].doubts, *(one for one in best if one is not None)]
         even = [one for one in given if one >= 0]
         together = sum(even) if even else most(given)
         self.incidents[number] = replace(self.incidents[number], witness_count=len(best), odds=together)
@@ -328,40 +498,124 @@ class Definition:
         return hi, lo
 
     def _near(self, row: Row, now: int) -> list[Match]:
+        """Whatever incidents the report may join, reopen or be a recurrence of."""
         if row.where is None:
             return []
         group = self.categories[row.category].group
         found = []
         for number, incident in enumerate(self.incidents):
-            of = self.categories[incident.category]
-            rank = self._rank(incident, row.time_ms, now - self.lateness_ms)
-            if of.group != group or incident.where is None or rank is None:
+            if incident.where is None or self.categories[incident.category].group != group:
                 continue
-            allowed_cm = round(of.radius_m * 100) + min(row.accuracy_cm, round(of.accuracy_cap_m * 100))
-            cm2 = distance_cm2(row.where, incident.where)
-            if cm2 <= allowed_cm**2:
-                found.append(Match(rank, cm2, incident.opened_ms, incident.key, number, allowed_cm))
+            if not row.asset and any(
+                abs(here - there) > far for here, there, far in zip(row.where, incident.where, FAR_E7, strict=True)
+            ):
+                continue
+            if not row.asset and any(
+                abs(here - there) > far for here, there, far in zip(row.where, incident.where, FAR_E7, strict=True)
+            ):
+                continue
+            same = self._same_place(row, number, distance_cm2(row.where, incident.where))
+            how = self._how(incident, row.time_ms, now - self.lateness_ms, is_same=same is not None)
+            if how is None:
+                continue
+            gap_ms = 0
+            if how in (IN_WINDOW, BEFORE_ITS_END):
+                over_ms = incident.last_ms if incident.ended_ms is None else max(incident.last_ms, incident.ended_ms)
+                gap_ms = max(0, row.time_ms - over_ms, incident.first_ms - row.time_ms)
+            match = self.weigh(row, number, how, gap_ms=gap_ms)
+            if match is not None:
+                found.append(match)
         return found
 
-    def _rank(self, incident: Open, time_ms: int, held_from: int) -> int | None:
-        """Whether a report of that time, near the incident, joins or reopens it, is its recurrence, or none of it."""
-        window_ms = self.window_ms[incident.category]
-        reopen_ms = round(self.categories[incident.category].reopen_s * 1000)
+    def weigh(
+        self,
+        row: Row,
+        number: int,
+        how: str,
+        *,
+        gap_ms: int,
+        alone: bool = False,
+        measured_from: tuple[int, int] | None = None,
+    ) -> Match | None:
+        """The score of a report and an incident, None where they are too far apart.
+
+        ``alone``: by the founding report only, and without the texts.  ``measured_from``: the place whose latitude says
+        how long a degree is, if not the report's.
+        """
+        incident, inside = self.incidents[number], self._inside[number]
+        category = self.categories[incident.category]
+        match = category.match
+        assert row.where is not None
+        assert incident.where is not None
+        cm2 = distance_cm2(row.where, incident.where, measured_from)
+        vague_cm = max(row.accuracy_cm, incident.accuracy_cm)
+        allowed_cm = cm(category.radius_m) + min(match.sigmas * vague_cm, cm(category.accuracy_cap_m))
+        same = self._same_place(row, number, cm2)
+        if cm2 > allowed_cm**2 and (same != "asset" or alone):
+            return None
+
+        variance_cm2 = max(row.accuracy_cm**2 + incident.accuracy_cm**2 + cm(match.spread_m) ** 2, 1)
+        decay_ms = round(1000 * (match.decay_s if same is None else match.same_place_decay_s))
+        span_ms = 0 if alone else incident.last_ms - incident.first_ms
+        further = 0 if alone else min(incident.report_count - 1, 9)
+        gap_percent = match.gap_percent + match.rhythm_percent * further
+        terms = {
+            "nearness": round(-100 * math.log10(2 * math.pi * match.alike_km2 * 1e-10)) - log_points(variance_cm2),
+            "distance": 0 if same == "asset" else -(cm2 * 21_715 // (variance_cm2 * 1000)),
+            "gap": -(gap_points(gap_ms, decay_ms + span_ms) * gap_percent // 100),
+            "category": self._likeness(self.categories[row.category].code, category),
+            "sources": match.pairs.get((SOURCES[inside.source], SOURCES[row.source]), 0),
+            "same_place": 0 if same is None else match.same_place,
+            "text": 0 if alone else self._text(row.signature, inside.texts) * match.text_percent // 100,
+            "prior": match.prior or 0,
+            "busy": 0,
+            "rival": 0,
+        }
+        return Match(how, sum(terms.values()), cm2, incident.opened_ms, incident.key, number, allowed_cm, same, terms)
+
+    def _likeness(self, code: str, category: Category) -> int:
+        """What a report of one category says of an incident of the other."""
+        if code == category.code:
+            return 0
+        similarity = self.similarity.get((code, category.code), category.match.unrelated)
+        return max(round(100 * math.log10(similarity)), -10_000) if similarity else -10_000
+
+    def _same_place(self, row: Row, number: int, cm2: int) -> str | None:
+        """What tells that a report is at an incident's place, the surest."""
+        for kind, key in (("asset", row.asset), ("device", row.device), ("address", row.address)):
+            if key and (kind, key) in self._inside[number].places:
+                return kind
+        match = self.categories[self.incidents[number].category].match
+        return "spot" if cm2 <= cm(match.same_place_m) ** 2 else None
+
+    def _text(self, signature: tuple[int, ...], texts: Sequence[tuple[int, ...]]) -> int:
+        """What the likest of an incident's texts says."""
+        if not any(signature) or not texts:
+            return 0
+        return max(self.text_points[_differing_bits(signature, text) // 4] for text in texts)
+
+    def _how(self, incident: Open, time_ms: int, held_from: int, *, is_same: bool) -> str | None:
+        """How a report of that time, near the incident, would come together with it; None if not at all."""
+        category = self.categories[incident.category]
+        window_ms = round(category.window_s * 1000)
+        if is_same:
+            window_ms = max(window_ms, round(category.match.same_place_window_s * 1000))
+        reopen_ms = round(category.reopen_s * 1000)
         window_start, window_end = incident.last_ms - window_ms, incident.last_ms + window_ms
         in_window = window_start <= time_ms <= window_end and window_end >= held_from
         if incident.ended_ms is None:
             if in_window:
-                return JOINED
+                return IN_WINDOW
             until = window_end + reopen_ms
             recurs = window_end < time_ms <= until and until >= held_from and not incident.has_recurred
-            return RECURRED if recurs else None
+            return RECURS if recurs else None
         if time_ms <= incident.ended_ms:
             in_hand = window_start <= time_ms and incident.ended_ms >= held_from and not incident.has_recurred
-            return JOINED if in_window or in_hand else None
+            return BEFORE_ITS_END if in_window or in_hand else None
         until = incident.ended_ms + reopen_ms
         if incident.has_recurred or until + YEAR_MS < max(time_ms, held_from):
             return None
-        return REOPENED if time_ms <= until else RECURRED
+        return REOPENS if time_ms <= until else RECURS
 
     def _mark(self, source: int, partition: int, newest_ms: int, drained: bool) -> None:
         clock = (0, 0) if self.one_clock else (source, partition)
@@ -396,15 +650,54 @@ def _counted(by_source: tuple[int, ...], source: int) -> tuple[int, ...]:
     return tuple(count + (number == source) for number, count in enumerate(by_source))
 
 
-def distance_cm2(report: tuple[int, int], founding: tuple[int, int]) -> int:
+def cm(metres: float) -> int:
+    return round(metres * 100)
+
+
+def log_points(number: int) -> int:
+    """100 · log10 by the eight first bits of a number, in thousandths, rounded down."""
+    shift = number.bit_length() - 8
+    first = number >> shift if shift > 0 else number << -shift
+    return (round(100_000 * math.log10(first)) + shift * 30_103) // 1000
+
+
+def gap_points(gap_ms: int, usual_ms: int) -> int:
+    """100 · log10(1 + gap / usual), in 128ths."""
+    return log_points(128 + 128 * gap_ms // max(usual_ms, 1)) - log_points(128)
+
+
+def rival_points(points: int) -> int:
+    """What is left of 1 where something else is 10^(points / 100) times as likely as nothing."""
+    if points < -300:
+        return 0
+    if points > 600:
+        return -points
+    return -round(100 * math.log10(1 + 10 ** (points / 100)))
+
+
+def _first_best(match: Match) -> tuple[object, ...]:
+    return -match.score, match.cm2, match.opened_ms, match.key
+
+
+def _places(row: Row) -> set[tuple[str, int]]:
+    keys = {"device": row.device, "asset": row.asset, "address": row.address}
+    return {(kind, key) for kind, key in keys.items() if key}
+
+
+def _differing_bits(one: Sequence[int], other: Sequence[int]) -> int:
+    return sum((a ^ b).bit_count() for a, b in zip(one, other, strict=True))
+
+
+def distance_cm2(report: tuple[int, int], anchor: tuple[int, int], measured_from: tuple[int, int] | None = None) -> int:
     """Square of the distance in centimetres, east and north each rounded, by the degrees of the report's latitude."""
     east, north = (
         (2 * (there - here) * scale + FIXED_POINT) // (2 * FIXED_POINT)
-        for here, there, scale in zip(report, founding, scales(report[1]), strict=True)
+        for here, there, scale in zip(report, anchor, scales((measured_from or report)[1]), strict=True)
     )
     return east * east + north * north
 
 
+@lru_cache(maxsize=8)
 def scales(lat_e7: int) -> tuple[int, int]:
     """Centimetres a 1e-7 degree of longitude and of latitude, times :data:`FIXED_POINT`; textbook WGS-84."""
     a_m, f = 6_378_137.0, 1 / 298.257223563

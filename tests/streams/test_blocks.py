@@ -30,6 +30,7 @@ from streams.messages import SOURCES
 from streams.readings import RuleTerms
 from streams.reports import NO_POSITION, LocatedReports, Reading
 from streams.routing import shard_of_group
+from streams.signatures import WORDS
 from streams.terms import CellCodes, PackTerms, Terms
 
 PACK = make_pack()
@@ -59,6 +60,10 @@ row = st.fixed_dictionaries(
         "cell": st.integers(-1, len(TERMS.cells) - 1),
         "key_hi": st.integers(0, 2**64 - 1),
         "key_lo": st.integers(0, 2**64 - 1),
+        "device_key": st.integers(0, 2**64 - 1),
+        "asset_key": st.integers(0, 2**64 - 1),
+        "address_key": st.integers(0, 2**64 - 1),
+        "signature": st.tuples(*[st.integers(0, 2**64 - 1)] * WORDS),
         "content": st.integers(0, 2**32 - 1),
         "report_id": texts,
         "platform": texts,
@@ -80,7 +85,9 @@ feedback = st.builds(
 
 
 def reports_of(rows: list[dict[str, object]]) -> LocatedReports:
-    return LocatedReports.from_columns(**{f.name: [one[f.name] for one in rows] for f in fields(LocatedReports)})
+    columns = {f.name: [one[f.name] for one in rows] for f in fields(LocatedReports)}
+    columns["signature"] = np.array(columns["signature"], np.uint64).reshape(-1, WORDS)
+    return LocatedReports.from_columns(**columns)
 
 
 def assert_equal(one: LocatedReports, other: LocatedReports) -> None:
@@ -135,6 +142,7 @@ def one_row(**changes: object) -> dict[str, object]:
     return {
         "source": 2, "partition": 0, "offset": 0, "index": 0, "mark_ms": 0, "ingested_ms": 0, "time_ms": 0,
         "lon_e7": 0, "lat_e7": 0, "accuracy_cm": 0, "category": 0, "cell": 0, "key_hi": 0, "key_lo": 0, "content": 0,
+        "device_key": 0, "asset_key": 0, "address_key": 0, "signature": (0,) * WORDS,
         "topic": 2, "confidence": 1.0, "platform": "", "device": "", "reading": None,
         "report_id": "r", "witness": "", "asset_id": "", "address": "", "text": "", **changes,
     }  # fmt: skip
@@ -325,6 +333,34 @@ def test_a_block_with_a_part_exchanged_is_refused_or_within_bounds(data):
     assert ((reports.cell >= -1) & (reports.cell < len(TERMS.cells))).all()
     DedupeRules.from_terms(TERMS)  # whatever was read can be compiled
     assert {len(getattr(reports, column.name)) for column in fields(LocatedReports)} == {len(reports)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spread_cm": 2**40},
+        {"same_place_cm": 2**40},
+        {"decay_ms": -1},
+        {"rethink_ms": 2**50},
+        {"prior": 2**20},
+        {"sigmas": -1},
+        {"gap_percent": -1},
+        {"pairs": (0,) * 15},
+        {"related": (("manhole", -(2**20)),)},
+    ],
+    ids=str,
+)
+def test_weights_that_the_core_could_not_count_with_are_refused(changes):
+    """The core squares lengths and multiplies points, in 64 bits, and looks at nothing twice."""
+    first = TERMS.categories[0]
+    worse = msgspec.structs.replace(first, match=msgspec.structs.replace(first.match, **changes))
+    made = PackTerms(PACK)
+    made.categories[0] = worse
+    (data,) = encode_blocks(made, reports_of([one_row(cell=-1)]))
+    terms = Terms(PACK.code)
+    with pytest.raises(BlockError, match=r"category cover-noise with .* out of range"):
+        decode_block(data, terms)
+    assert not terms.categories
 
 
 def test_a_format_of_the_future_is_told_by_its_number():

@@ -271,7 +271,12 @@ def test_what_is_sent_fits_and_has_every_field():
 def an_assignment() -> Assignment:
     assignment = msgspec.convert(SCHEMAS["assignment"]["examples"][0], Assignment)
     assignment.why = Why(
-        rule="nearest_open", radius_m=80.0, window_s=60, distance_points=5, runner_up=RunnerUp("other", 0, 80.0)
+        rule="best_open",
+        radius_m=80.0,
+        window_s=60,
+        terms={"nearness": 117, "same_place": 50, "rival": -3},
+        same_place="asset",
+        runner_up=RunnerUp("other", -20, None),
     )
     return assignment
 
