@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise as neighbouring
 from pathlib import Path
 
@@ -31,8 +32,9 @@ from benchmarks.labelled_reports import Bool, LabelledReports, boston, simulated
 from benchmarks.quality_figures import Resampled, Scored, Sweep, check, difference, figures, scored, sweep, together
 from benchmarks.results_file import tell
 from benchmarks.rivals.method import PRICES, Method, Trained
+from benchmarks.rivals.splink_model import Splink
 from benchmarks.rivals.st_dbscan import StDbscan
-from benchmarks.rivals.tiers import FittedTable, PlainRule
+from benchmarks.rivals.tiers import FittedTable, Grid, PlainRule
 from benchmarks.service import ServiceAsShipped
 from streams.evaluation import NONE
 
@@ -43,6 +45,11 @@ TOLD_AT = {"boston": 0.07, "rolling": 0.07, "week": 0.0, "storm": 0.0}
 already."""
 SERVICE = "service"
 """How the names of our own methods begin."""
+
+
+CURVE = (
+    "joins", "joins_in_flagging_categories", "pair_precision", "pair_recall", "pair_f1", "b_cubed_f1", "join_unflagged",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,20 +81,40 @@ def _day(month: int, day: int) -> float:
     return datetime(2011, month, day, tzinfo=UTC).timestamp()
 
 
+@lru_cache(maxsize=1)
+def _drawn_once(scenario: str, hours: float, seed: int) -> LabelledReports:
+    return simulated(SAMPLE, scenario, hours=hours, seed=seed, vary=False)
+
+
 def simulated_splits(scenario: str, hours: float, seeds: Sequence[int], *, vary: bool) -> list[Split]:
     """Fitted on twice as long a time of another seed, with the error model as delivered; scored on ``seeds``."""
-    train = simulated(SAMPLE, scenario, hours=2 * hours, seed=1, vary=False)
+    train = _drawn_once(scenario, 2 * hours, 1)
     tests = [simulated(SAMPLE, scenario, hours=hours, seed=seed, vary=vary) for seed in seeds]
     return [Split(train, test, np.ones(len(test), bool)) for test in tests]
 
 
-METHODS: tuple[Method, ...] = (
-    ServiceAsShipped(),
-    PlainRule(),
-    FittedTable("fitted table, one tier", tiers=False),
-    FittedTable(),
-    StDbscan(),
+RECORDED = Grid()
+_WINDOWS_D = (0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0)
+SIMULATED = Grid(
+    radius_m=(5, 12, 22, 33, 50, 65, 80, 100, 130, 170, 220),
+    window_d=_WINDOWS_D,
+    same_d=_WINDOWS_D,
+    cap_m=(0.0, 30.0, 100.0),  # unlike the recorded, these positions differ in how good they are
 )
+"""A week has no months, and the sources of a simulation say how well they know where they are."""
+
+
+def methods(grid: Grid) -> list[Method]:
+    """All that are measured, ours first."""
+    bounds_m = (40, 65, 100, 170, 320)
+    return [
+        ServiceAsShipped(),
+        PlainRule(grid=grid),
+        FittedTable("fitted table, one tier", tiers=False, grid=grid, bounds_m=bounds_m),
+        FittedTable(grid=grid, bounds_m=bounds_m),
+        StDbscan(),
+        Splink(),
+    ]
 
 
 @dataclass(frozen=True)
@@ -98,6 +125,7 @@ class Stage:
     price: float
     """At which a method is told of."""
     splits: list[Split]
+    grid: Grid
 
 
 def stages(folder: Path, pack: Path, only: Sequence[str]) -> Iterator[Stage]:
@@ -105,13 +133,14 @@ def stages(folder: Path, pack: Path, only: Sequence[str]) -> Iterator[Stage]:
     if {"boston", "rolling"} & set(only):
         reports = boston(folder, pack)
         if "boston" in only:
-            yield Stage("boston", TOLD_AT["boston"], boston_splits(reports))
+            yield Stage("boston", TOLD_AT["boston"], boston_splits(reports), RECORDED)
         if "rolling" in only:
-            yield Stage("rolling", TOLD_AT["rolling"], rolling_splits(reports))
+            yield Stage("rolling", TOLD_AT["rolling"], rolling_splits(reports), RECORDED)
     for name, scenario, hours in (("week", "normal-week", 168.0), ("storm", "storm", 24.0)):
         if name in only:
             for title, seeds, vary in ((name, (11, 12), False), (f"{name}, varied", (21, 22, 23, 24), True)):
-                yield Stage(title, TOLD_AT[name], simulated_splits(scenario, hours, seeds, vary=vary))
+                splits = simulated_splits(scenario, hours, seeds, vary=vary)
+                yield Stage(title, TOLD_AT[name], splits, SIMULATED)
 
 
 @dataclass
@@ -123,14 +152,16 @@ class Run:
     settings: dict[float, dict[str, object]]
     seconds: float
 
-    def curve(self, resampled: Resampled) -> list[dict[str, object]]:
-        """Every stop, for the picture: the figures themselves, without intervals."""
-        points = []
+    def curve(self, resampled: Resampled) -> list[str]:
+        """Every stop that differs, a line each under a line of names: the figures themselves, without intervals."""
+        lines = [" ".join(("price", *CURVE))]
         for price, one in self.stops.items():
             found = figures(one, resampled)
-            point = {name: value[0] if isinstance(value, list) else value for name, value in found.items()}
-            points.append({"price": price, **point})
-        return points
+            values = (value[0] if isinstance(value, list) else value for value in map(found.__getitem__, CURVE))
+            line = " ".join(str(value) for value in values)
+            if not lines[-1].endswith(f" {line}"):
+                lines.append(f"{price} {line}")
+        return lines
 
 
 def run(method: Method, stage: Stage, prices: Sequence[float]) -> Run:
@@ -179,12 +210,14 @@ def _sweep(one: Run, resampled: Resampled, *, where_flagged: bool) -> Sweep:
     return sweep(list(one.stops.values()), resampled, where_flagged=where_flagged)
 
 
-def measure(stage: Stage, methods: Sequence[Method], prices: Sequence[float]) -> dict[str, object]:
-    """All methods on one stage."""
+def measure(stage: Stage, wanted: Sequence[str], prices: Sequence[float]) -> dict[str, object]:
+    """All methods whose names begin as wanted, on one stage."""
     runs = []
     resampled: Resampled | None = None
     result: dict[str, object] = {}
-    for method in methods:
+    for method in methods(stage.grid):
+        if not method.name.startswith(tuple(wanted)):
+            continue
         one = run(method, stage, prices)
         told = one.stops[stage.price]
         resampled = resampled or Resampled(told.cluster)
@@ -227,11 +260,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("pack", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(TOLD_AT), default=list(TOLD_AT))
-    parser.add_argument("--methods", nargs="+", help="beginnings of their names")
+    parser.add_argument("--methods", nargs="+", default=[""], help="beginnings of their names")
     parser.add_argument("--save", action="store_true")
     asked = parser.parse_args()
-    methods = [one for one in METHODS if not asked.methods or one.name.startswith(tuple(asked.methods))]
-    found = {one.name: measure(one, methods, PRICES) for one in stages(asked.folder, asked.pack, asked.only)}
+    found = {one.name: measure(one, asked.methods, PRICES) for one in stages(asked.folder, asked.pack, asked.only)}
     tell("quality", {"stages": found})
 
 

@@ -63,12 +63,15 @@ def scored(reports: LabelledReports, incident: Index, period: Bool) -> Scored:
     child = reports.parent != NONE
     linked = np.full(len(reports), NONE, np.int64)
     linked[child] = incident[child] == incident[reports.parent[child]]
-    columns = (
-        reports.cluster, incident, reports.flag, joins_an_earlier(incident),
-        in_flagging_category(reports.category, reports.flag), linked,
-    )  # fmt: skip
-    cluster, incidents, flag, joined, flagging, links = (column[period] for column in columns)
-    return Scored(cluster, incidents, flag, joined.astype(bool), flagging.astype(bool), links)
+    flagging = in_flagging_category(reports.category, reports.flag)
+    return Scored(
+        reports.cluster[period],
+        incident[period],
+        reports.flag[period],
+        joins_an_earlier(incident)[period],
+        flagging[period],
+        linked[period],
+    )
 
 
 def together(periods: Sequence[Scored]) -> Scored:
