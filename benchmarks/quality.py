@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise as neighbouring
@@ -109,7 +109,7 @@ def methods(grid: Grid) -> list[Method]:
     bounds_m = (40, 65, 100, 170, 320)
     return [
         ServiceAsShipped(),
-        PlainRule(grid=grid),
+        PlainRule(grid=replace(grid, cap_m=(0.0,))),  # it knows nothing of how good positions are
         FittedTable("fitted table, one tier", tiers=False, grid=grid, bounds_m=bounds_m),
         FittedTable(grid=grid, bounds_m=bounds_m),
         StDbscan(),

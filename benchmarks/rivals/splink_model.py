@@ -63,7 +63,7 @@ def _settings() -> SettingsCreator:
         levels.ElseLevel(),
     ]
     # Two grids of squares twice as wide as the reach, half a square apart: near pairs share a square of one of them.
-    rules = [
+    rules: list[Any] = [
         CustomRule(
             f"l.grp = r.grp and l.east{a} = r.east{a} and l.north{b} = r.north{b} "
             f"and abs(l.time_s - r.time_s) <= {REACH_D * DAY_S}"
@@ -139,7 +139,7 @@ def _linker(reports: LabelledReports, settings: SettingsCreator | dict[str, Any]
 
 def _weighed(linker: Linker) -> Weighed:
     """Every pair within reach, in an order of its own."""
-    frame = linker.inference.predict().as_pandas_dataframe()
+    frame = linker.inference.predict().as_pandas_dataframe()  # type: ignore[no-untyped-call]
     a, b = (frame[f"unique_id_{side}"].to_numpy(np.int64) for side in "lr")
     weight = frame["match_weight"].to_numpy(np.float64)
     order = np.lexsort((b, a))
