@@ -7,9 +7,11 @@ further report.
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,8 @@ class LabelledReports:
         Equal where an asset, a device or the words of an address are, `NONE` where the report names none.
     cluster, flag, parent : int64
         As in `streams.evaluation.Truth`; ``parent`` is a row.
+    message : int64
+        Which of the ``messages`` it came in.
     """
 
     name: str
@@ -70,6 +74,7 @@ class LabelledReports:
     cluster: Index
     flag: Index
     parent: Index
+    message: Index
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -87,8 +92,27 @@ class LabelledReports:
         return LabelledReports(self.name, self.pack, self.messages, self.reports.take(rows), **columns)
 
     def before(self, time_s: float) -> LabelledReports:
-        """The reports of before a time, and what was known by them: a label of a later report is not seen."""
-        return self.take(np.flatnonzero(self.time_s < time_s))
+        """The reports of before a time, and what was known by them: neither a later label nor a later message is seen.
+
+        Messages that brought no report are left out as well.
+        """
+        early = self.take(np.flatnonzero(self.time_s < time_s))
+        kept, message = np.unique(early.message, return_inverse=True)
+        messages = [self.messages[number] for number in kept.tolist()]
+        return replace(early, messages=messages, message=message.astype(np.int64))
+
+    def truth_csv(self) -> str:
+        """The truth of these reports as `citybrain evaluate` and `citybrain fit` read it."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(("source", "report_id", "cluster_id", "is_duplicate", "parent_id", "link_quality"))
+        ids = self.reports.report_id.tolist()
+        columns = (self.source.tolist(), ids, self.cluster.tolist(), self.flag.tolist(), self.parent.tolist())
+        for source, report_id, cluster, flag, parent in zip(*columns, strict=True):
+            link = ("", "") if parent == NONE else (ids[parent], "good")
+            known = ("" if one == NONE else one for one in (cluster, flag))
+            writer.writerow((SOURCES[source], report_id, *known, *link))
+        return out.getvalue()
 
 
 def boston(folder: Path, pack_folder: Path) -> LabelledReports:
@@ -129,11 +153,14 @@ def labelled(
         one = outcomes.get(f"{intake.terms.topics[topic]}:{partition}:{offset}:{index}")
         if one is not None and one.outcome != Outcome.REPEAT.value:
             category[row] = pack.category_index(one.category)
+    number_of = {(one.topic, one.partition, one.offset): number for number, one in enumerate(records)}
+    places = zip(*(getattr(reports, name).tolist() for name in ("topic", "partition", "offset")), strict=True)
+    message = np.array([number_of[intake.terms.topics[topic], *place] for topic, *place in places], np.int64)
     kept = np.flatnonzero(category != NONE)
     reports, category = reports.take(kept), category[kept]
     truth = read_truth(truth_lines, name=name)
     columns = {**_columns(pack, reports, category), **_truth_columns(reports, truth)}
-    return LabelledReports(name, pack, messages, reports, **columns)
+    return LabelledReports(name, pack, messages, reports, **columns, message=message[kept])
 
 
 def source_records(messages: Sequence[RecordedMessage]) -> list[SourceRecord]:

@@ -8,10 +8,12 @@ import numpy as np
 
 from benchmarks.labelled_reports import LabelledReports
 from streams.pack import load_pack
+from streams.recording import RecordedMessage
 from streams.reports import LocatedReports
 
 SAMPLE = Path(__file__).resolve().parent.parent / "packs" / "sample"
 _PACK = load_pack(SAMPLE)
+_MESSAGES = [RecordedMessage("hotline.tickets", b"{}", offset=offset) for offset in range(1000)]
 
 
 def labelled_city(rows, *, parents=None):
@@ -36,7 +38,10 @@ def labelled_city(rows, *, parents=None):
         **dict.fromkeys(("witness", "asset_id", "address", "text"), texts),
     )
     group = np.array([_PACK.groups.index(one.group) for one in _PACK.categories], np.int64)[category]
+    parent = np.full(count, -1, np.int64) if parents is None else np.array(parents, np.int64)
+    truth = {"cluster": cluster, "flag": flag, "parent": parent}
+    at = {"x_m": x_m, "y_m": y_m, "time_s": time_s, "accuracy_m": np.zeros(count)}
     return LabelledReports(
-        "test", _PACK, [], reports, x_m, y_m, time_s, np.zeros(count), category, group, zeros, place, cluster, flag,
-        np.full(count, -1, np.int64) if parents is None else np.array(parents, np.int64),
+        "test", _PACK, _MESSAGES[:count], reports, **at, category=category, group=group, source=zeros, place=place,
+        **truth, message=np.arange(count),
     )  # fmt: skip

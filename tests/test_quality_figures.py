@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from labelled_city import labelled_city
+from labelled_city import SAMPLE, labelled_city
 
 from benchmarks import unflagged_joins
+from benchmarks.labelled_reports import simulated
 from benchmarks.quality_figures import Resampled, Scored, at_joins, check, difference, figures, scored, sweep, together
+from benchmarks.service import Replayed
 from benchmarks.varied_errors import varied
 from streams.error_model import read_error_model
-from streams.evaluation import NONE, b_cubed, pairwise
+from streams.evaluation import NONE, b_cubed, pairwise, read_truth
+from streams.messages import SOURCES
 
 HOUR = 3600.0
 small = st.integers(0, 4)
@@ -113,6 +116,27 @@ def test_two_methods_are_compared_where_they_make_equally_many_joins():
     assert between is not None
     assert between[0] == pytest.approx((theirs.pair_f1[0][0] + theirs.pair_f1[1][0]) / 2)
     assert difference(ours, theirs, 6) is None, "no dial reaches so far"
+
+
+def test_what_is_fitted_on_sees_neither_a_message_nor_a_label_of_later():
+    city = labelled_city([(0, 0, hour * HOUR, 0, 7, int(hour > 0), -1) for hour in range(4)], parents=[-1, 0, 3, -1])
+    early = city.before(3 * HOUR)
+    assert [message.offset for message in early.messages] == [0, 1, 2]
+    truth = read_truth(early.truth_csv().splitlines())
+    assert truth.report_ids == ["R0", "R1", "R2"]
+    assert truth.parent.tolist() == [NONE, 0, NONE], "the third's parent came later"
+
+
+@pytest.mark.parametrize("scenario", ["normal-week", "storm"])
+def test_what_methods_see_of_a_simulation_is_what_the_service_made_of_it(scenario):
+    """Every report of the truth stands once among them, where it is not refused, and a prediction covers them all."""
+    city = simulated(SAMPLE, scenario, hours=2, seed=3, vary=True)
+    names = [SOURCES[source] for source in city.source.tolist()]
+    assert len(set(zip(names, city.reports.report_id.tolist(), strict=True))) == len(city)
+    assert (city.cluster != NONE).mean() > 0.8
+    incident = Replayed().predict(city)
+    assert len(incident) == len(city)
+    assert 0.2 < len(np.unique(incident)) / len(city) < 1
 
 
 # ------------------------------------------------------------------------------------------------- joins to be read
