@@ -40,7 +40,11 @@ class Replayed:
 
 @dataclass(frozen=True)
 class ServiceAsShipped:
-    """The service with the pack as it stands: no dial, nothing learnt from the reports."""
+    """The service with the pack as it stands: no dial, nothing learnt from the reports.
+
+    Boston's pack was fitted on the very quarter that is scored (decision 006), so there it is no rival to be compared
+    with those that see only the weeks before.
+    """
 
     name: str = "service, pack as it stands"
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from labelled_city import SAMPLE, labelled_city
 
 from benchmarks import unflagged_joins
+from benchmarks.draw_quality import draw
 from benchmarks.labelled_reports import simulated
 from benchmarks.quality_figures import Resampled, Scored, at_joins, check, difference, figures, scored, sweep, together
 from benchmarks.service import Replayed
@@ -40,7 +41,7 @@ def test_an_event_drawn_twice_is_two_events_of_the_same_shape(rows, seed):
     one = of(rows)
     resampled = Resampled(one.cluster, seed=seed, times=3)
     curves = resampled.curves(one)
-    for draw, weights in enumerate(resampled.weights):
+    for number, weights in enumerate(resampled.weights):
         copies = [
             (incident, (event, copy))
             for event, weight in zip(resampled.clusters, weights, strict=True)
@@ -60,10 +61,10 @@ def test_an_event_drawn_twice_is_two_events_of_the_same_shape(rows, seed):
                     right += a == b and x == y
                     predicted += a == b
                     true += x == y
-        assert curves["b_cubed_precision"][draw] == pytest.approx(precision / len(copies))
-        assert curves["b_cubed_recall"][draw] == pytest.approx(recall / len(copies))
+        assert curves["b_cubed_precision"][number] == pytest.approx(precision / len(copies))
+        assert curves["b_cubed_recall"][number] == pytest.approx(recall / len(copies))
         if predicted + true:
-            assert curves["pair_f1"][draw] == pytest.approx(2 * right / (predicted + true))
+            assert curves["pair_f1"][number] == pytest.approx(2 * right / (predicted + true))
 
 
 @given(labelled)
@@ -202,3 +203,19 @@ def test_a_varied_error_model_is_legal_and_the_same_for_the_same_seed(seed):
     assert msgspec.convert(msgspec.to_builtins(model), type(model)) == model, "every figure is within its range"
     assert model.events == read_error_model().events, "what happens is not what sources do wrong"
     assert model.hotline != read_error_model().hotline
+
+
+# ------------------------------------------------------------------------------------------------------- the picture
+
+
+def test_the_picture_shows_every_method_and_is_the_same_for_the_same_results(tmp_path):
+    curve = ["price joins pair_recall pair_precision pair_f1", "0.0 90 0.9 0.8 0.847", "0.1 50 0.7 0.95 0.806"]
+    told = {"pair_recall": [0.9], "pair_precision": [0.8], "pair_f1": [0.847], "joins": 90, "curve": curve}
+    methods = {"service, fitted": told, "plain rule": told, "Splink": told}
+    results = {"stages": {"boston": {"clusters": 185, "methods": methods}}}
+    pictures = [tmp_path / "one.svg", tmp_path / "two.svg"]
+    for out in pictures:
+        draw(results, out)
+    one, two = (out.read_text() for out in pictures)
+    assert one == two
+    assert all(f"<!-- {name} -->" in one for name in methods)
