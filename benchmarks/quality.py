@@ -182,7 +182,8 @@ def run(method: Method, stage: Stage, prices: Sequence[float]) -> Run:
             if name not in told:
                 told[name] = scored(split.test, fitted.predict(split.test), split.period)
             parts[price].append(told[name])
-    stops = {price: together(of_price) for price, of_price in parts.items()}
+    same: dict[tuple[int, ...], Scored] = {}
+    stops = {price: same.setdefault(tuple(map(id, of_price)), together(of_price)) for price, of_price in parts.items()}
     return Run(method.name, stops, settings, time.perf_counter() - started)
 
 

@@ -32,7 +32,7 @@ COVERS = (2.5, 97.5)
 """Percentiles between which an interval lies."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scored:
     """The scored reports of one period, or of several one after the other; rows as in the reports.
 
@@ -97,6 +97,7 @@ class Resampled:
 
     def __init__(self, cluster: Index, seed: int = SEED, times: int = RESAMPLED) -> None:
         self._cluster = cluster
+        self._drawn: dict[Scored, dict[str, Floats]] = {}  # as many as a stage has stops, a few numbers a draw
         self.clusters, dense = np.unique(cluster[cluster != NONE], return_inverse=True)
         count = len(self.clusters)
         self._sizes = np.bincount(dense, minlength=count).astype(np.float64)
@@ -109,6 +110,11 @@ class Resampled:
 
         An event drawn twice is two events of the same shape, which no method can mix up with one another.
         """
+        if one not in self._drawn:
+            self._drawn[one] = self._curves(one)
+        return self._drawn[one]
+
+    def _curves(self, one: Scored) -> dict[str, Floats]:
         if not np.array_equal(one.cluster, self._cluster):
             raise ValueError("these reports are not those that were drawn from")
         known = one.cluster != NONE
