@@ -56,6 +56,7 @@ bench: packs
 	$(BIN)/python -m benchmarks.datum_guard
 	$(BIN)/python -m benchmarks.places_boston "$(CITYBRAIN_DATA)/boston" build/packs/boston
 	$(BIN)/python -m benchmarks.readings "$(CITYBRAIN_DATA)/traffic"
+	$(BIN)/python -m benchmarks.quality "$(CITYBRAIN_DATA)/boston" build/packs/boston
 
 packs: install
 	@test -f "$(CITYBRAIN_DATA)/boston/neighborhoods.geojson.gz" || { echo "no recorded data in $(CITYBRAIN_DATA); set CITYBRAIN_DATA" >&2; exit 1; }
@@ -72,7 +73,7 @@ packs: install
 lock: install
 	rm -rf build/lock-venv
 	$(PYTHON) -m venv build/lock-venv
-	build/lock-venv/bin/python -m pip install --disable-pip-version-check '.[dev]'
+	build/lock-venv/bin/python -m pip install --disable-pip-version-check '.[dev,bench]'
 	{ sed -n '/^#/p' requirements.lock; \
 	  build/lock-venv/bin/python -m pip freeze --disable-pip-version-check --exclude city-brain-streams; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock

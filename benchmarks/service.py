@@ -1,0 +1,57 @@
+"""The service itself as a method of `benchmarks.quality`: the same replay that `citybrain replay` makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.labelled_reports import Index, LabelledReports
+from streams.messages import SOURCES
+from streams.pack import CityPack
+from streams.privacy import TEST_KEY
+from streams.replay import Replay
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A pack, set for use.  Whoever learns a pack from labels gives it in ``pack``; else the reports' own stands."""
+
+    pack: CityPack | None = None
+
+    def predict(self, reports: LabelledReports) -> Index:
+        """The incident of each report's last answer."""
+        run = Replay(self.pack or reports.pack, TEST_KEY)
+        assignments, _ = run.take(reports.messages)
+        incident_of = {(one.source, one.report_id): one.incident_id for one in assignments if one.incident_id}
+        numbers: dict[str, int] = {}
+        incident = np.empty(len(reports), np.int64)
+        columns = zip(reports.source.tolist(), reports.reports.report_id.tolist(), strict=True)
+        for row, (source, report_id) in enumerate(columns):
+            # A consultation has no incident: it is alone.
+            name = incident_of.get((SOURCES[source], report_id)) or f"alone {row}"
+            incident[row] = numbers.setdefault(name, len(numbers))
+        return incident
+
+    def settings(self) -> dict[str, object]:
+        """The pack's version."""
+        return {"pack_version": self.pack.version} if self.pack else {}
+
+
+@dataclass(frozen=True)
+class ServiceAsShipped:
+    """The service with the pack as it stands: no dial, nothing learnt from the reports.
+
+    Boston's pack was fitted on the very quarter that is scored (decision 006), so there it is no rival to be compared
+    with those that see only the weeks before.
+    """
+
+    name: str = "service, pack as it stands"
+
+    def train(self, _reports: LabelledReports) -> ServiceAsShipped:
+        """Nothing to do."""
+        return self
+
+    def at(self, _price: float) -> Replayed:
+        """The same at every price."""
+        return Replayed()
