@@ -85,8 +85,8 @@ being alike.  Neighbouring ranges with few pairs are put together, so that it ne
 
 It holds for what people write in their own words.  Addresses are no such thing: between reports of one category within
 60 m in Boston (2011, 526 pairs of one event, 9,850 of others) equal ones were worth 15 centibans and others -90 to 0;
-so the `text` of a report is signed and its `address` is not, and a city whose texts are addresses, or filled in by a form,
-has to weigh texts with nothing.
+so the `text` of a report is signed and its `address` is not, and a city whose texts are addresses, or filled in by a
+form, has to give texts no weight.
 """
 
 
