@@ -154,7 +154,7 @@ def bits_alike(rows: npt.NDArray[np.uint64]) -> Floats:
     differing = np.zeros((len(rows), len(rows)))
     for word in range(rows.shape[1]):
         differing += np.bitwise_count(rows[:, None, word] ^ rows[None, :, word])
-    return 1 - 2 * differing / (64 * rows.shape[1])
+    return np.asarray(1 - 2 * differing / (64 * rows.shape[1]))
 
 
 # ---------------------------------------------------------------------------------------------------------- scoring
