@@ -81,7 +81,7 @@ EVIDENCE_FROM: Final = ((0, -50), (136, -35), (144, -20), (152, 50), (160, 95), 
 From 2,105 messages of citizens (`calibration` of `benchmarks/quality_text.py`): messages of one issue in different
 words, 16 clusters of equal weight, against 2,224 pairs of others that share a district and a topic.  Where one issue is
 likelier, the figure is the one measured; where it is less likely, half of it, for the labelled ones were found by their
-being alike; both are rounded towards nothing.  Neighbouring ranges with few pairs are put together, so that it never falls.
+being alike; both are rounded towards nothing.  Ranges with few pairs are put together, so that it never falls.
 
 It holds for what people write in their own words.  Addresses are no such thing: between reports of one category within
 60 m in Boston (2011, 526 pairs of one event, 9,850 of others) equal ones were worth 15 centibans, others -90 to 0;
