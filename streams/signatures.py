@@ -79,14 +79,14 @@ EVIDENCE_FROM: Final = ((0, -50), (136, -35), (144, -20), (152, 50), (160, 95), 
 """What a similarity is worth, from so many bits on, in centibans: hundredths of a power of ten of the odds.
 
 From 2,105 messages of citizens (`calibration` of `benchmarks/quality_text.py`): messages of one issue in different
-words, 17 clusters of equal weight, against 2,224 pairs of others that share a district and a topic.  Where one issue is
+words, 16 clusters of equal weight, against 2,224 pairs of others that share a district and a topic.  Where one issue is
 likelier, the figure is the one measured; where it is less likely, half of it, for the labelled ones were found by their
-being alike.  Neighbouring ranges with few pairs are put together, so that it never falls.
+being alike; both are rounded towards nothing.  Ranges with few pairs are put together, so that it never falls.
 
 It holds for what people write in their own words.  Addresses are no such thing: between reports of one category within
-60 m in Boston (2011, 526 pairs of one event, 9,850 of others) equal ones were worth 15 centibans and others -90 to 0;
-so the `text` of a report is signed and its `address` is not, and a city whose texts are addresses, or filled in by a form,
-has to weigh texts with nothing.
+60 m in Boston (2011, 526 pairs of one event, 9,850 of others) equal ones were worth 15 centibans, others -90 to 0;
+so the `text` of a report is signed and its `address` is not, and a city whose texts are addresses, or filled in by a
+form, has to give texts no weight.
 """
 
 
