@@ -108,11 +108,10 @@ CATALOGUE_HEAD = """\
 # standard has no class for sudden events.  Made by packs/make_sample.py; in a real city people edit this file.
 """
 MATCH = """
-# How it is weighed whether a report speaks of an incident that is near: evidence adds up, in points; 100 more make it ten
-# times as likely.  Set by hand, from how the city's sources err (city.toml) and how often things happen here; with
-# labels, `citybrain fit` finds better figures.
+# How it is weighed whether a report speaks of an incident that is near: evidence adds up, in points; 100 more make it
+# ten times as likely.  Set by hand, from how the city's sources err (city.toml) and how often things happen here.
 [match]
-# Before any evidence.  Half of what is reported was reported before, but a wrong join costs more than a second incident.
+# Before any evidence.  Half of what is reported was reported before, but a wrong join costs more than a second one.
 prior = -25
 # As much again against what has been closed since: every second time it is another.
 reopening = -75

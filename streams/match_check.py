@@ -1,11 +1,11 @@
 """Reads how a catalogue weighs evidence: ``[match]`` for all categories, ``[category.match]`` over it for one.
 
 What neither says holds as follows, for a pack that nobody has fitted yet: no ``prior`` (whatever lies within radius and
-window is joined, the best first); ``spread_m`` three tenths of the radius; ``alike_km2`` one in a circle of that radius;
-``decay_s`` and ``same_place_window_s`` the window, ``same_place_decay_s`` that one; ``same_place_m`` 2, ``same_place``
-50; ``gap_percent``, ``text_percent`` and ``rival_percent`` 100, ``rhythm_percent`` and ``busy_percent`` 0;
-``unrelated`` 0.3; ``reopening`` 0; ``sigmas`` 1; ``rethink`` 50, ``rethink_s`` 0; no ``pairs``, a table of points by founding and
-joining source, ``patrol-patrol = -300``.
+window is joined, the best first); ``spread_m`` three tenths of the radius; ``alike_km2`` one in a circle of that
+radius; ``decay_s`` and ``same_place_window_s`` the window, ``same_place_decay_s`` that one; ``same_place_m`` 2,
+``same_place`` 50; ``gap_percent``, ``text_percent`` and ``rival_percent`` 100, ``rhythm_percent`` and ``busy_percent``
+0; ``unrelated`` 0.3; ``reopening`` 0; ``sigmas`` 1; ``rethink`` 50, ``rethink_s`` 0; no ``pairs``, a table of points by
+founding and joining source, ``patrol-patrol = -300``.
 """
 
 from __future__ import annotations
