@@ -271,8 +271,9 @@ def _require_terms(read: _Encoded) -> None:
         spans = [category.window_ms, category.reopen_ms, match.same_place_window_ms, match.decay_ms]
         spans += [match.same_place_decay_ms, match.rethink_ms]
         points = [match.prior or 0, match.reopening, match.base, match.same_place, match.rethink, match.unrelated]
-        points += [match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent, match.rival_percent]
-        points += [match.sigmas, *match.pairs, *(of_other for _, of_other in match.related)]
+        weights = [match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent, match.rival_percent]
+        weights += [match.sigmas]
+        points += [*match.pairs, *(of_other for _, of_other in match.related)]
         if len(match.pairs) != len(SOURCES) ** 2 or not all(-(1 << 20) < number < 1 << 20 for number in points):
             raise ValueError(f"category {category.code} with points out of range")
         # Lengths are squared, two of them together.

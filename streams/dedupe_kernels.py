@@ -91,8 +91,8 @@ RULE = np.dtype(
         ("same_decay_ms", "i8"), ("rethink_ms", "i8"),
         ("base", "i4"), ("prior", "i4"), ("same_place", "i4"), ("text_percent", "i4"), ("busy_percent", "i4"),
         ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"),
-        ("sigmas", "i4"), ("reopening", "i4"), ("pairs", "i4", (16,)), ("group", "i4"), ("odds", "i4", (4,)), ("confirm_odds", "i4"),
-        ("is_event", "?"), ("any_score", "?"),
+        ("sigmas", "i4"), ("reopening", "i4"), ("pairs", "i4", (16,)), ("group", "i4"), ("odds", "i4", (4,)),
+        ("confirm_odds", "i4"), ("is_event", "?"), ("any_score", "?"),
     ]
 )  # fmt: skip
 """What a category's terms say (`streams.terms.MatchTerms`)."""
