@@ -6,11 +6,11 @@ import json
 
 import pytest
 from city_scenario import City, at_ms
-from dedupe_definition import STEPS, Definition, Row, Said, Tick
+from dedupe_definition import STEPS, Row, Said, Tick
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_dedupe import LATENESS_S, MANHOLE, PACKS, REMEMBER_S, T0, compare_batch, dedupe_of
+from test_dedupe import MANHOLE, PACKS, T0, compare_batch, dedupe_of, definition_of
 
 from streams.feedback import ACTIONS, ILLEGAL, STATUSES, TRANSITION
 from streams.intake import SourceRecord
@@ -29,7 +29,8 @@ class LifeOfAnIncident(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.dedupe = dedupe_of(PACK)
-        self.oracle = Definition(PACK, lateness_s=LATENESS_S, remember_s=REMEMBER_S)
+        self.oracle = definition_of(PACK)
+        self.loose: dict[int, Row] = {}
         self.groups = PackTerms(PACK).groups
         self.clock_ms = T0
         self.number = 0
@@ -70,7 +71,7 @@ class LifeOfAnIncident(RuleBasedStateMachine):
     def apply(self, again: bool) -> None:
         """A crash between two writes delivers the last batch again."""
         for _ in range(1 + again):
-            compare_batch(self.dedupe, self.oracle, self.waiting, self.groups)
+            compare_batch(self.dedupe, self.oracle, self.waiting, self.groups, self.loose)
         self.waiting = []
 
     @precondition(lambda self: not self.waiting)
@@ -81,7 +82,7 @@ class LifeOfAnIncident(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "dedupe"):
-            compare_batch(self.dedupe, self.oracle, self.waiting, self.groups)
+            compare_batch(self.dedupe, self.oracle, self.waiting, self.groups, self.loose)
 
     @invariant()
     def no_ended_incident_is_in_work(self) -> None:

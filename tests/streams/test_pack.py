@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from geo.datum import from_wgs84
 from geo.plane import distance_m
+from streams.match_check import read_match
 from streams.pack import (
     Category,
     Fault,
@@ -182,6 +183,7 @@ def test_every_entry_arrives_as_written():
         priority=1,
         department="排水处",
         sla=Sla(2.0, "urgent_hour"),
+        match=read_match(None, None, 80.0, 7200.0),
         labels={"hotline": ("积水", "淹水"), "video": ("flood",)},
     )
     assert pack.categories[0].accuracy_cap_m == 30.0

@@ -92,8 +92,9 @@ def test_a_device_whose_alarm_flaps_for_a_night_is_one_incident(city):
     assert (city.one().report_count, city.one().repeat_count) == (48, 0)
 
 
-def test_a_device_is_where_its_message_says_and_else_where_the_registry_does(city):
+def test_a_device_is_where_its_message_says_and_else_where_the_registry_does():
     """It is carried over the river, and then fifty kilometres off, from where it cannot be this city's."""
+    city = City(make_pack(catalogue=CATALOGUE_TOML + RULES, devices="cover-1,gauge,-0.001,0.001,,3,,\n"))
     assert city.read(at="00:00", value=20, metric="gas") == "opened"
     assert city.read(at="00:10", value=0, metric="gas") == "quiet"
     assert city.read(at="00:20", value=20, metric="gas", lon=0.02, lat=-0.001) == "opened"
@@ -103,6 +104,13 @@ def test_a_device_is_where_its_message_says_and_else_where_the_registry_does(cit
     codes = [one.grid_code for one in sorted(city.shard.incidents(), key=lambda one: one.opened_at)]
     assert codes == ["990101001001002", "990102"]
     assert city.dead_letters[-1].detail.startswith("0.450000, 0.000000 (WGS-84) lies in no cell of 试验市")
+
+
+def test_what_is_known_to_be_one_asset_is_so_wherever_it_is_said_to_be(city):
+    """Its gauge says that it is two kilometres off; nobody carries a manhole."""
+    assert city.read(at="00:00", value=20, metric="gas") == "opened"
+    assert city.read(at="00:10", value=0, metric="gas") == "quiet"
+    assert city.read(at="00:20", value=20, metric="gas", lon=0.02, lat=-0.001) == "joined"
 
 
 def test_a_registered_device_that_stands_outside_the_city_is_told_of_at_every_reading():

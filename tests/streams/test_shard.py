@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from itertools import pairwise
 
 import msgspec
 import pytest
-from city_scenario import CITY_TOML, KEY, City, at_ms, make_pack, opened
+from city_scenario import CATALOGUE_TOML, CITY_TOML, KEY, City, at_ms, make_pack, opened
+from dedupe_definition import gap_points, log_points, rival_points
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import dedupe_kernels
 from streams.blocks import Mark, decode_block, encode_blocks
 from streams.intake import Intake, SourceRecord
-from streams.messages import TOPIC_OF_SOURCE, Assignment
+from streams.messages import TOPIC_OF_SOURCE, Assignment, Evidence, RunnerUp
 from streams.reports import LocatedReports
 from streams.shard import Decisions, Shard
 
@@ -62,7 +64,7 @@ def test_a_vague_caller_does_not_swallow_the_next_street(city):
 
 
 def test_those_who_come_later_do_not_drag_the_incident_along(city):
-    """Distance is from where it was first seen, so a chain of reports does not wander down the street."""
+    """Distance is from where it is anchored, so a chain of reports does not wander down the street."""
     outcomes = [
         city.report(at=f"0{step}:00", source="patrol", category="manhole", where=(30 * step, 0)) for step in range(4)
     ]
@@ -149,12 +151,76 @@ def test_an_assignment_says_why(city):
     )
     assert (far.origin, far.revision, far.report_id) == ("patrol.reports:0:0:0", 0, "0")
     assert (near.outcome, near.why.radius_m, near.why.window_s) == ("opened", 40.0, 3600)
-    assert (between.outcome, between.why.rule, between.incident_id) == ("joined", "nearest_open", far.incident_id)
+    assert (between.outcome, between.why.rule, between.incident_id) == ("joined", "best_open", far.incident_id)
     assert (between.distance_m, between.gap_s, between.why.radius_m) == (20.0, 150.0, 50.0)
-    # 1000 at the founding position, 0 on the edge, by the square of the distance.
-    assert between.score == between.why.distance_points == 1000 - 1000 * 20**2 // 50**2
+    # By the formula of docs/contract.md: σ² of 500 m and half the radius, 20 m off, and no word of one place.
+    variance_cm2 = 50_000**2 + 2000**2
+    nearness = round(-100 * math.log10(2 * math.pi / (math.pi * 4000**2))) - log_points(variance_cm2)
+    distance = -(2000**2 * 21_715 // (variance_cm2 * 1000))
+    gap = -gap_points(150_000, 3_600_000)
     runner_up = between.why.runner_up
-    assert (runner_up.incident_id, runner_up.distance_m, runner_up.score) == (near.incident_id, 30.0, 1000 - 360)
+    rival = rival_points(runner_up.score)
+    named = {"nearness": nearness, "distance": distance, "gap": gap, "rival": rival}
+    assert between.why.terms == {name: points for name, points in named.items() if points}
+    assert between.score == nearness + distance + gap + rival
+    assert (runner_up.incident_id, runner_up.distance_m) == (near.incident_id, 30.0)
+
+
+WEIGHED = make_pack(
+    catalogue=CATALOGUE_TOML
+    + """
+[match]
+prior = -60
+spread_m = 12
+alike_km2 = 40
+same_place = 70
+rethink = 20
+rethink_s = 3600
+[match.pairs]
+patrol-patrol = -150
+"""
+)
+
+
+def test_a_second_thought_is_an_answer_of_its_own_and_the_first_stays():
+    """A caller may mean the worker's heap, 20 m off; then another worker files one right where the caller stood."""
+    city = City(WEIGHED)
+    said = [
+        patrol(0),
+        {**patrol(20, at="01:00"), "source": "hotline"},
+        patrol(21, at="02:00"),
+        {**patrol(20, at="02:30"), "source": "hotline", "id": "1"},
+    ]
+    batch = assignments_of(city, *said)
+    first, caller, second, again, repeat = batch
+    assert [one.outcome for one in batch] == ["opened", "joined", "opened", "joined", "repeat"]
+    assert [one.revision for one in batch] == [0, 0, 0, 1, 0]
+    assert (again.origin, again.report_id, again.event_time) == (caller.origin, "1", caller.event_time)
+    assert (caller.incident_id, again.incident_id) == (first.incident_id, second.incident_id)
+    assert repeat.incident_id == second.incident_id, "what it says next is of where it is now"
+    assert (second.why.rule, second.why.runner_up.incident_id) == ("not_enough", first.incident_id)
+    assert second.why.runner_up.score < 0
+    assert (again.why.rule, again.why.same_place) == ("second_thoughts", "spot")
+    assert again.why.runner_up == RunnerUp(first.incident_id, caller.score, None)
+    assert again.score == sum(again.why.terms.values()) >= caller.score + 20
+    states = {one.incident_id: one for one in city.shard.incidents()}
+    left, joined = states[first.incident_id], states[second.incident_id]
+    assert (left.report_count, left.sources, left.version) == (1, {"patrol": 1}, 3)
+    assert (joined.report_count, joined.sources, joined.version) == (2, {"patrol": 1, "hotline": 1}, 2)
+    assert left.evidence == [Evidence("patrol", "0")]
+    assert joined.evidence == [Evidence("patrol", "2"), Evidence("hotline", "1")]
+
+
+def test_consumers_are_told_of_both_incidents_of_a_second_thought():
+    city = City(WEIGHED)
+    city.report(at="00:00", source="patrol", category="manhole")
+    city.report(at="01:00", source="hotline", category="manhole", where=(20, 0))
+    city.told.clear()
+    city.report(at="02:00", source="patrol", category="manhole", where=(21, 0))
+    assert [(one.report_count, one.version) for one in city.told] == [(1, 3), (2, 2)]
+    before = city.shard.incidents()
+    city.restart()
+    assert city.shard.incidents() == before, "the same log, the same second thoughts"
 
 
 def test_a_late_assignment_says_how_late_and_whether_it_found_anything(city):
