@@ -202,7 +202,11 @@ def figures_of(
             for (source, reason), some in _grouped(((one.source, one.reason), one) for one in letters.values())
         ],
         freshness=[
-            Freshness("assignments", _newest(one.event_time for one in answers.values()), len({one.origin for one in answers.values()})),
+            Freshness(
+                "assignments",
+                _newest(one.event_time for one in answers.values()),
+                len({one.origin for one in answers.values()}),
+            ),
             Freshness("dead_letters", _newest(one.ingested_at for one in letters.values()), len(letters)),
             Freshness("incidents", _newest(one.updated_at for one in all_incidents), len(all_incidents)),
         ],

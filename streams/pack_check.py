@@ -260,6 +260,11 @@ def _read_categories(file: TomlFile) -> list[Category]:
     owner_of_label: dict[tuple[str, str], str] = {}
     codes = _category_codes(file)
     common = file.root.table("match")
+    if common is not None:
+        # What it has wrong is told once, and not once a category.
+        read_match(common, None, 0, 0)
+        common.warn_of_unknown_keys()
+        common = common if common.sound else None
     for table in file.root.tables("category"):
         code = table.text("code", required=True, pattern=_CODE)
         if code is not None:
