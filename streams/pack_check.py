@@ -316,9 +316,6 @@ def _read_categories(file: TomlFile) -> list[Category]:
                 confirm_below=confirm_below,
             )
         )
-    if common is not None:
-        read_match(common, None, 1.0, 1.0)  # names what is wrong with it, also where no category takes it
-        common.warn_of_unknown_keys()
     if not line_of_code and not any(fault.file == file.name for fault in file.faults):
         file.root.fault(None, "the catalogue has no [[category]]")
     return categories
