@@ -58,6 +58,11 @@ class Metrics:
         self.outcomes = Counter(
             "citybrain_outcomes_total", "What became of reports.", ["source", "outcome"], registry=registry
         )
+        self.corrections = Counter(
+            "citybrain_corrections_total",
+            "Reports whose first answer was taken back, for an incident founded later suits them better.",
+            registry=registry,
+        )
         self.redelivered = Counter(
             "citybrain_redelivered_reports_total", "Reports that the log delivered again.", registry=registry
         )

@@ -43,7 +43,7 @@ def assignments(count: int) -> list[Assignment]:
     for n in range(count):
         distance_m = rng.randrange(500) / 10
         points = round(1000 * (1 - distance_m / 50))
-        why = Why(rule="nearest_open", radius_m=50.0, window_s=7200, distance_points=points)
+        why = Why(rule="best_open", radius_m=50.0, window_s=7200, terms={"nearness": points})
         if n % 3 == 0:
             why.runner_up = RunnerUp(rng.choice(ids), points // 2, 44.4)
         rows.append(

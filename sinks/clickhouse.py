@@ -437,8 +437,12 @@ class ClickHouseSink:
         )
 
     def assignments_of(self, incident_id: str, limit: int = 1000) -> list[Assignment]:
-        """What an incident consists of, in order of event time."""
-        return self._assignments_where("incident_id = {incident_id:String}", {"incident_id": incident_id}, limit)
+        """What an incident consists of, and what has left it again, in order of event time."""
+        where = (
+            "incident_id = {incident_id:String} "
+            "OR (revision > 0 AND JSONExtractString(why, 'runner_up', 'incident_id') = {incident_id:String})"
+        )
+        return self._assignments_where(where, {"incident_id": incident_id}, limit)
 
     def assignment_of_report(self, source: str | None, report_id: str, limit: int = 1000) -> list[Assignment]:
         """Every answer to reports of that id: of all sources where `source` is None."""

@@ -267,12 +267,12 @@ def _require_terms(read: _Encoded) -> None:
         raise ValueError("a topic that is no source's")
     for category in read.categories:
         match = category.match
-        lengths = (category.radius_cm, category.accuracy_cap_cm, match.spread_cm, match.same_place_cm)
+        lengths = [category.radius_cm, category.accuracy_cap_cm, match.spread_cm, match.same_place_cm]
         spans = [category.window_ms, category.reopen_ms, match.same_place_window_ms, match.decay_ms]
         spans += [match.same_place_decay_ms, match.rethink_ms]
+        weights = [match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent]
+        weights += [match.rival_percent, match.sigmas]
         points = [match.prior or 0, match.reopening, match.base, match.same_place, match.rethink, match.unrelated]
-        weights = [match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent, match.rival_percent]
-        weights += [match.sigmas]
         points += [*match.pairs, *(of_other for _, of_other in match.related)]
         if len(match.pairs) != len(SOURCES) ** 2 or not all(-(1 << 20) < number < 1 << 20 for number in points):
             raise ValueError(f"category {category.code} with points out of range")

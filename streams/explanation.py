@@ -26,7 +26,8 @@ class Explained(msgspec.Struct, kw_only=True):
         The incident of that id; for a report the incident it went to.  None where there is none, and where several
         reports of that id went to different ones.
     assignments
-        What the incident consists of, or every answer to reports of that id; by event time, then origin and revision.
+        Every answer by which a report came to the incident or left it, or every answer to reports of that id; by event
+        time, then origin and revision.
     truncated
         There are more assignments than were asked for.
     """
@@ -49,7 +50,7 @@ class Answers(Protocol):
         ...
 
     def assignments_of(self, incident_id: str, limit: int = ...) -> list[Assignment]:
-        """What an incident consists of."""
+        """What an incident consists of, and what has left it again (`left`)."""
         ...
 
     def assignment_of_report(self, source: str | None, report_id: str, limit: int = ...) -> list[Assignment]:
@@ -64,6 +65,12 @@ class UnreadableLine(ValueError):  # noqa: N818 - it is named for what it is abo
         super().__init__(f"line {line}: {problem}")
         self.line = line
         self.problem = problem
+
+
+def left(assignment: Assignment) -> str | None:
+    """The incident that a report has left, where it was answered a second time."""
+    runner_up = assignment.why.runner_up
+    return runner_up.incident_id if assignment.revision and runner_up is not None else None
 
 
 def reports_meant(asked: str) -> list[tuple[str | None, str]]:
@@ -110,7 +117,7 @@ def explain_from_lines(
     of_report = [_Earliest(limit + 1) for _ in meant]
     # The first is the shortest: where `hotline:T-7` stands, `T-7` stands too.
     for assignment in _lines_with(meant[0][1], assignment_lines, _ASSIGNMENT):
-        if assignment.incident_id == asked:
+        if asked in (assignment.incident_id, left(assignment)):
             of_incident.add(assignment)
         for (source, report_id), found in zip(meant, of_report, strict=True):
             if assignment.report_id == report_id and source in (None, assignment.source):
@@ -188,6 +195,11 @@ def in_words(assignment: Assignment) -> str:
     match assignment.outcome:
         case Outcome.OPENED:
             return f"opened {incident}: {_why_new(assignment)}"
+        case Outcome.JOINED if left(assignment) is not None:
+            return (
+                f"went to {incident} after all, which was founded later: {_how_near(assignment)}; "
+                f"it suits it better than incident {left(assignment)}, which it had joined"
+            )
         case Outcome.JOINED:
             return f"joined {incident}: {_how_near(assignment)}"
         case Outcome.REOPENED:
@@ -216,9 +228,11 @@ def in_words(assignment: Assignment) -> str:
 def _how_near(assignment: Assignment) -> str:
     why = assignment.why
     parts = []
+    if why.same_place in _SAME_PLACES:
+        parts.append(_SAME_PLACES[why.same_place])
     if assignment.distance_m is not None:
         allowed = f" ({distance_text(why.radius_m)} allowed)" if why.radius_m is not None else ""
-        parts.append(f"{distance_text(assignment.distance_m)} from its founding report{allowed}")
+        parts.append(f"{distance_text(assignment.distance_m)} from its place{allowed}")
     if assignment.gap_s is not None:
         allowed = f" ({duration_text(why.window_s)} allowed)" if why.window_s is not None else ""
         # Not "after": the gap has no sign, and a report may come in before one that was seen earlier.
@@ -230,12 +244,74 @@ def _why_new(assignment: Assignment) -> str:
     why = assignment.why
     if why.rule == "no_position":
         return "it has no position, so nothing can be near it and a person must place it"
+    if why.rule == "recurrence":
+        return f"it has come back, for incident {why.recurrence_of} was here before"
+    if why.rule == "not_enough" and why.runner_up is not None:
+        return (
+            f"the best one near, incident {why.runner_up.incident_id}, is not likely enough to be the same "
+            f"({points_text(why.runner_up.score)} points, and 0 are needed)"
+        )
     if why.rule != "nothing_near":
         return f"by the rule {why.rule}"
     reach = ""
     if why.radius_m is not None and why.window_s is not None:
         reach = f" (its own category reaches {distance_text(why.radius_m)} and {duration_text(why.window_s)})"
     return f"no incident of its kind was near enough in place and time{reach}"
+
+
+_SAME_PLACES = {
+    "spot": "the very spot",
+    "device": "the same device",
+    "asset": "the same asset",
+    "address": "the same address",
+}
+_TERMS = {
+    "nearness": "how well both places are known, and how rare such events are",
+    "distance": "how far apart they lie",
+    "gap": "how long after the others it comes",
+    "category": "how alike the categories are",
+    "sources": "how often these two sources see one event",
+    "same_place": "it is at the same place",
+    "text": "how alike the words are",
+    "prior": "before all evidence",
+    "busy": "other incidents of the kind are near",
+    "rival": "another incident is nearly as likely",
+}
+
+
+def terms_in_words(assignment: Assignment) -> list[tuple[str, int, str]]:
+    """What a score is the sum of, in its own order: what it is about, points, and how much likelier that makes it."""
+    terms = assignment.why.terms or {}
+    known = [name for name in _TERMS if name in terms]
+    told = []
+    for name in [*known, *sorted(terms.keys() - _TERMS.keys())]:
+        about = _TERMS.get(name, name)
+        if name == "same_place" and assignment.why.same_place in _SAME_PLACES:
+            about = f"it is at {_SAME_PLACES[assignment.why.same_place]}"
+        told.append((about, terms[name], likelier_text(terms[name])))
+    return told
+
+
+def points_text(points: int) -> str:
+    """Points with their sign.
+
+    >>> points_text(12), points_text(0), points_text(-3)
+    ('+12', '0', '−3')
+    """
+    return f"{points:+}".replace("-", "−") if points else "0"
+
+
+def likelier_text(points: int) -> str:
+    """How much likelier so many points make it that two reports speak of one event; 100 points are ten times.
+
+    >>> likelier_text(100), likelier_text(-30), likelier_text(2), likelier_text(700)
+    ('10 times likelier', '2 times less likely', 'as likely', 'over 1,000 times likelier')
+    """
+    times = 10 ** (abs(points) / 100)
+    if times < 1.05:
+        return "as likely"
+    text = "over 1,000" if times > 1000 else f"{times:,.0f}" if times >= 10 else f"{times:.1f}".removesuffix(".0")
+    return f"{text} times {'likelier' if points > 0 else 'less likely'}"
 
 
 def distance_text(distance_m: float) -> str:

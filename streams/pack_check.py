@@ -260,6 +260,11 @@ def _read_categories(file: TomlFile) -> list[Category]:
     owner_of_label: dict[tuple[str, str], str] = {}
     codes = _category_codes(file)
     common = file.root.table("match")
+    if common is not None:
+        # What it has wrong is told once, and not once a category.
+        read_match(common, None, 0, 0)
+        common.warn_of_unknown_keys()
+        common = common if common.sound else None
     for table in file.root.tables("category"):
         code = table.text("code", required=True, pattern=_CODE)
         if code is not None:
@@ -311,9 +316,6 @@ def _read_categories(file: TomlFile) -> list[Category]:
                 confirm_below=confirm_below,
             )
         )
-    if common is not None:
-        read_match(common, None, 1.0, 1.0)  # names what is wrong with it, also where no category takes it
-        common.warn_of_unknown_keys()
     if not line_of_code and not any(fault.file == file.name for fault in file.faults):
         file.root.fault(None, "the catalogue has no [[category]]")
     return categories

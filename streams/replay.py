@@ -173,7 +173,6 @@ class Replay:
         dead.sort(key=lambda item: (item[0], item[1].index))
         assignments = [assignment for _, assignment in decided]
         dead_letters = [letter for _, letter in dead]
-        counts.outcomes.update(assignment.outcome for assignment in assignments)
         counts.dead_letters.update(letter.reason.value for letter in dead_letters)
         return assignments, dead_letters
 

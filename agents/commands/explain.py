@@ -26,6 +26,10 @@ from streams.explanation import (
     explain_from_lines,
     explain_from_sink,
     in_words,
+    left,
+    likelier_text,
+    points_text,
+    terms_in_words,
 )
 from streams.messages import Assignment, Incident, Outcome
 
@@ -142,12 +146,15 @@ def _show_on(console: Console, asked: str, answer: Explained) -> None:
     for number, assignment in enumerate(answer.assignments):
         if number:
             console.print()
-        _show_report(console, assignment, answer.incident)
+        is_taken_back = any(
+            other.origin == assignment.origin and other.revision > assignment.revision for other in answer.assignments
+        )
+        _show_report(console, assignment, answer.incident, is_taken_back=is_taken_back)
     if answer.truncated:
         console.print("\nThere are more reports of that id; see them with --limit, or name the source: source:id")
 
 
-def _show_report(console: Console, assignment: Assignment, incident: Incident | None) -> None:
+def _show_report(console: Console, assignment: Assignment, incident: Incident | None, *, is_taken_back: bool) -> None:
     why = assignment.why
     console.print(printable(f"{assignment.source}:{assignment.report_id} {in_words(assignment)}."), soft_wrap=True)
     rows = [("reported", f"{_time(assignment.event_time)}, category {assignment.category}")]
@@ -159,15 +166,33 @@ def _show_report(console: Console, assignment: Assignment, incident: Incident | 
     if assignment.gap_s is not None:
         rows.append(("time gap", duration_text(assignment.gap_s) + _allowed(duration_text, why.window_s)))
     if assignment.score is not None:
-        rows.append(("score", f"{assignment.score} of 1000 (1000 at the founding report, 0 at the edge)"))
-        second = "no other incident was within reach"
-        if why.runner_up is not None:
-            runner_up = why.runner_up
-            second = f"{runner_up.incident_id}, {distance_text(runner_up.distance_m)}, score {runner_up.score}"
-        rows.append(("runner-up", second))
+        whatever = "; of what is near the best is joined, whatever its score" if assignment.score < 0 else ""
+        rows.append(("score", f"{points_text(assignment.score)} points{whatever}"))
+    if why.runner_up is not None:
+        runner_up = why.runner_up
+        away = "" if runner_up.distance_m is None else f"{distance_text(runner_up.distance_m)}, "
+        name = "had joined" if left(assignment) is not None else "runner-up"
+        rows.append((name, f"{runner_up.incident_id}, {away}{points_text(runner_up.score)} points"))
+    elif assignment.score is not None:
+        rows.append(("runner-up", "no other incident was near"))
     correction = f", correction {assignment.revision}" if assignment.revision else ""
-    rows.append(("record", assignment.origin + correction))
+    rows.append(("record", assignment.origin + correction + (", taken back later, see below" * is_taken_back)))
     console.print(_two_columns(rows))
+    if why.terms and assignment.score is not None:
+        console.print()
+        console.print(_terms_table(assignment, assignment.score))
+
+
+def _terms_table(assignment: Assignment, score: int) -> Table:
+    """What speaks for a report and its incident being one event, and what against it."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
+    table.add_column("what speaks for it", overflow="fold")
+    table.add_column("points", justify="right", no_wrap=True)
+    table.add_column("one event is", no_wrap=True)
+    for about, points, likelier in terms_in_words(assignment):
+        table.add_row(printable(about), points_text(points), likelier)
+    table.add_row("together", points_text(score), likelier_text(score), style="bold")
+    return table
 
 
 def _show_incident(console: Console, incident: Incident, answer: Explained) -> None:
@@ -191,7 +216,7 @@ def _show_incident(console: Console, incident: Incident, answer: Explained) -> N
     rows.append(("version", f"{incident.version}, city pack {incident.pack_version}"))
     console.print(_two_columns(rows))
     console.print()
-    console.print(_reports_table(answer.assignments))
+    console.print(_reports_table(answer.assignments, incident.incident_id))
     if answer.truncated:
         told = incident.report_count + incident.repeat_count
         console.print(f"The earliest {len(answer.assignments)} of {told}; see more with --limit")
@@ -206,7 +231,7 @@ _BECAME: dict[str, str] = {
 }
 
 
-def _reports_table(assignments: list[Assignment]) -> Table:
+def _reports_table(assignments: list[Assignment], incident_id: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("time", "report", "became"):
         table.add_column(name, overflow="fold")
@@ -216,13 +241,15 @@ def _reports_table(assignments: list[Assignment]) -> Table:
         became = _BECAME.get(assignment.outcome)
         if assignment.outcome == Outcome.LATE:
             became = "came late, joined" if assignment.why.found else "came late, founded it"
+        if assignment.revision:
+            became = "came over to it" if assignment.incident_id == incident_id else "left for another"
         table.add_row(
             _time(assignment.event_time),
             printable(f"{assignment.source}:{assignment.report_id}"),
             became or printable(assignment.outcome),
             "" if assignment.distance_m is None else distance_text(assignment.distance_m),
             "" if assignment.gap_s is None else duration_text(assignment.gap_s),
-            "" if assignment.score is None else str(assignment.score),
+            "" if assignment.score is None else points_text(assignment.score),
         )
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,8 @@ from streams.explanation import (
     explain_from_lines,
     explain_from_sink,
     in_words,
+    likelier_text,
+    points_text,
     reports_meant,
 )
 from streams.messages import Assignment, Incident, RunnerUp, Why
@@ -223,16 +226,33 @@ def test_a_report_that_joined_tells_distance_gap_score_and_runner_up(folder, of_
     assert first != second
     lines = citybrain("explain", "P-4", "--from", folder).stdout.splitlines()
     assert lines[0] == (
-        f"patrol:P-4 joined incident {first}: 25 m from its founding report (50 m allowed), "
+        f"patrol:P-4 joined incident {first}: 25 m from its place (50 m allowed), "
         "5 min from its latest report (1 day allowed)."
     )
-    rows = dict(line.split(maxsplit=1) for line in lines[1:])
+    end = lines.index("")
+    rows = dict(line.split(maxsplit=1) for line in lines[1:end])
+    answer = of_report["patrol:P-4"]
+    runner_up = answer.why.runner_up
     assert rows["reported"] == "2026-06-01 08:10:00 UTC, category 06010"
     assert rows["incident"].startswith("暴露垃圾, open, ")
     assert rows["distance"] == "25 m (50 m allowed)"
-    assert rows["score"].startswith("750 of 1000")
-    assert rows["runner-up"].startswith(f"{second}, 3")
+    assert rows["score"] == (
+        f"{points_text(answer.score)} points; of what is near the best is joined, whatever its score"
+    )
+    assert rows["runner-up"] == f"{second}, 35 m, {points_text(runner_up.score)} points"
+    assert runner_up.score < answer.score < 0
     assert rows["record"] == "patrol.reports:0:2:0"
+    told = [(line[:60].strip(), *line[60:].split(maxsplit=1)) for line in lines[end + 2 :]]
+    assert told == [
+        (about, points_text(points), likelier_text(points))
+        for about, points in (
+            ("how well both places are known, and how rare such events are", answer.why.terms["nearness"]),
+            ("how far apart they lie", answer.why.terms["distance"]),
+            ("another incident is nearly as likely", answer.why.terms["rival"]),
+            ("together", answer.score),
+        )
+    ]
+    assert answer.score == sum(answer.why.terms.values())
 
 
 @pytest.mark.parametrize(
@@ -269,14 +289,18 @@ def test_an_incident_lists_its_reports_in_order(folder, of_report):
     assert told.startswith(f"incident {incident} is open.\n")
     head, _, table = told.partition("\n\n")
     assert "6 reports (hotline 1, patrol 5), 1 repeat" in head
+
+    def score(report: str) -> str:
+        return points_text(of_report[report].score)
+
     assert [(line.split()[3], " ".join(line.split()[4:])) for line in table.splitlines()[1:]] == [
         ("patrol:P-1", "founded it"),
-        ("hotline:H-2", "joined 20 m 5 min 840"),
-        ("patrol:P-4", "joined 25 m 5 min 750"),
+        ("hotline:H-2", f"joined 20 m 5 min {score('hotline:H-2')}"),
+        ("patrol:P-4", f"joined 25 m 5 min {score('patrol:P-4')}"),
         ("patrol:P-1", "same id again"),
-        ("patrol:P-7", "came late, joined 5 m 3 h 990"),
-        ("patrol:X-8", "joined 0 m 3 h 50 min 1000"),
-        (r"patrol:a/b?c=[red]\x1b[2J\u202e&%41", "joined 1 m 3 min 1000"),
+        ("patrol:P-7", f"came late, joined 5 m 3 h {score('patrol:P-7')}"),
+        ("patrol:X-8", f"joined 0 m 3 h 50 min {score('patrol:X-8')}"),
+        (r"patrol:a/b?c=[red]\x1b[2J\u202e&%41", f"joined 1 m 3 min {score('patrol:' + ODD_ID)}"),
     ]
 
 
@@ -285,6 +309,82 @@ def test_what_strangers_write_moves_no_cursor(folder):
     assert told.exit_code == 0
     assert not {"\x1b", "\u202e"} & set(told.stdout)
     assert "[red]" in told.stdout
+
+
+# ----------------------------------------------------------------------------------------------- second thoughts
+
+
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A caller may mean the worker's heap, 20 m off; then another worker files one where the caller stood."""
+    out = tmp_path_factory.mktemp("corrected")
+    pack = shutil.copytree(PACK, out / "pack")
+    with (pack / "catalogue.toml").open("a", encoding="utf-8") as catalogue:
+        catalogue.write(
+            "\n[match]\nprior = -60\nspread_m = 12\nalike_km2 = 40\nsame_place = 70\nrethink = 20\nrethink_s = 3600\n"
+            "[match.pairs]\npatrol-patrol = -150\n"
+        )
+    recording = [
+        patrol("08:00", "A", 0, accuracy_m=0),
+        hotline("08:05", "B", lon=LON, lat=LAT + 20 * A_METRE, crs="wgs84", accuracy_m=0),
+        patrol("08:06", "C", 21, accuracy_m=0, worker_id="w-2"),
+    ]
+    lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in recording)
+    (out / "day.jsonl").write_text(lines, encoding="utf-8")
+    result = citybrain("replay", out / "day.jsonl", "--city", pack, "--out", out / "result", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["corrections"] == 1
+    assert json.loads(result.stdout)["reports"] == 3
+    return out / "result"
+
+
+@pytest.fixture(scope="module")
+def answers(corrected: Path) -> list[Assignment]:
+    return msgspec.json.Decoder(Assignment).decode_lines((corrected / "assignments.jsonl").read_bytes())
+
+
+def test_a_second_thought_stands_below_the_first_answer(corrected, answers):
+    first, caller, second, again = answers
+    told = citybrain("explain", "B", "--from", corrected).stdout
+    before, _, after = told.partition("\n\nhotline:B went to")
+    assert before.startswith(f"hotline:B joined incident {first.incident_id}: 20 m from its place")
+    assert "hotline.tickets:0:0:0, taken back later, see below" in before
+    assert after.startswith(f" incident {second.incident_id} after all, which was founded later: the very spot, 1 m")
+    assert f"it suits it better than incident {first.incident_id}, which it had joined." in after.splitlines()[0]
+    assert f"had joined    {first.incident_id}, +{caller.score} points" in after
+    assert "hotline.tickets:0:0:0, correction 1" in after
+    assert "it is at the very spot                                             +70    5 times likelier\n" in after
+    assert again.incident_id == second.incident_id
+
+
+def test_an_incident_says_who_left_it_and_who_came_over(corrected, answers, tmp_path_factory):
+    first, _, second, _ = answers
+    dsn = f"chdb://{tmp_path_factory.mktemp('corrected-db')}"
+    sink = ClickHouseSink(dsn)
+    sink.prepare()
+    incidents = msgspec.json.Decoder(Incident).decode_lines((corrected / "incidents.jsonl").read_bytes())
+    sink.write(answers, incidents, [])
+    sink.close()
+    for place in (corrected, dsn):
+        became = []
+        for incident in (first, second):
+            told = citybrain("explain", incident.incident_id, "--from", place).stdout
+            rows = told.partition("\n\n")[2].splitlines()[1:]
+            became.append([(line.split()[3], " ".join(line.split()[4:7])) for line in rows])
+        assert became == [
+            [("patrol:A", "founded it"), ("hotline:B", "joined 20 m"), ("hotline:B", "left for another")],
+            [("hotline:B", "came over to"), ("patrol:C", "founded it")],
+        ], place
+
+
+def test_a_report_that_founded_although_one_was_near_says_how_unlikely_that_was(corrected, answers):
+    first, _, second, _ = answers
+    told = citybrain("explain", "C", "--from", corrected).stdout.splitlines()[0]
+    points = second.why.runner_up.score
+    assert told == (
+        f"patrol:C opened incident {second.incident_id}: the best one near, incident {first.incident_id}, is not "
+        f"likely enough to be the same (−{-points} points, and 0 are needed)."
+    )
 
 
 # --------------------------------------------------------------------------------------------- where nothing is
@@ -369,6 +469,9 @@ def test_an_address_that_is_none_is_wrong_usage(place):
 # ----------------------------------------------------------------------------------------- the same, in the small
 
 
+names_of_others = ("a", "b", "c")
+
+
 def an_assignment(time: int, origin: int, revision: int, source: str, report: str, to: str | None) -> Assignment:
     return Assignment(
         origin=f"{source}:0:{origin}:0",
@@ -382,7 +485,9 @@ def an_assignment(time: int, origin: int, revision: int, source: str, report: st
         distance_m=None,
         gap_s=None,
         category="1",
-        why=Why(rule="nearest_open"),
+        why=Why(rule="second_thoughts", runner_up=RunnerUp(names_of_others[time % 3], 1, None))
+        if revision
+        else Why(rule="best_open"),
     )
 
 
@@ -401,7 +506,12 @@ class SlowAnswers:
         return self.incident_of_id.get(incident_id)
 
     def assignments_of(self, incident_id: str, limit: int = 1000) -> list[Assignment]:
-        return [row for row in self.rows if row.incident_id == incident_id][:limit]
+        return [
+            row
+            for row in self.rows
+            if row.incident_id == incident_id
+            or (row.revision and row.why.runner_up is not None and row.why.runner_up.incident_id == incident_id)
+        ][:limit]
 
     def assignment_of_report(self, source: str | None, report_id: str, limit: int = 1000) -> list[Assignment]:
         return [row for row in self.rows if row.report_id == report_id and source in (None, row.source)][:limit]
@@ -490,7 +600,7 @@ def test_distances_are_told_to_a_decimetre():
 @pytest.mark.parametrize(
     ("outcome", "why", "says"),
     [
-        ("reopened", Why(rule="nearest_open"), "reopened incident i: 5 m from its founding report, 1 min from its"),
+        ("reopened", Why(rule="reopened"), "reopened incident i: 5 m from its place, 1 min from its"),
         ("late", Why(rule="no_position", late_s=700.0, found=False), "came late, 11 min 40 s behind the newest then"),
         ("merged", Why(rule="by_hand"), "merged, incident i (rule by_hand)"),
         ("opened", Why(rule="by_hand", runner_up=RunnerUp("j", 1, 2.0)), "opened incident i: by the rule by_hand"),

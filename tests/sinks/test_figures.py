@@ -115,8 +115,9 @@ def test_a_corrected_report_counts_once_and_stands_where_it_went_in_the_end(plac
     sink.flush()
     sink.write([first, second], [], [])
     sink.flush()
-    told = place.query("SELECT origin, revision, incident_id FROM assignments_current ORDER BY origin")
-    assert told == [(first.origin, 1, "joined"), (other.origin, 0, "left")]
+    told = "SELECT origin, revision, incident_id FROM assignments_current ORDER BY origin"
+    rows_told = sink._ask(lambda client: client.query(told).result_rows)
+    assert [tuple(row) for row in rows_told] == [(first.origin, 1, "joined"), (other.origin, 0, "left")]
     (hour,) = sink.figures().reports_by_hour
     assert (hour.reports, hour.collapsed, hour.corrected) == (2, 2, 1)
     assert sink.assignment_of_report(None, first.report_id) == [first, second], "the first answer stays on record"

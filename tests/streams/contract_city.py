@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from city_scenario import METERS_A_DEGREE
+from dedupe_definition import distance_cm2, gap_points, log_points
+
 from streams.pack import Category, CityPack
 
 FUTURE_MS, TOO_OLD_MS, LATENESS_MS, YEAR_MS = 600_000, 30 * 86_400_000, 600_000, 366 * 86_400_000
@@ -47,18 +50,15 @@ class Known:
     """An incident, with the terms it was founded under."""
 
     fields: dict[str, Any]
-    group: str
+    category: Category
     east_m: float | None
-    radius_m: float
-    accuracy_cap_m: float
-    window_ms: int
-    reopen_ms: int
+    accuracy_m: float
     opened_ms: int
     first_ms: int
     last_ms: int
     ended_ms: int | None = None
     has_recurred: bool = False
-    confirm_below: float | None = None
+    devices: set[str] = field(default_factory=set)
     witnesses: dict[Any, tuple[int, list[int]]] = field(default_factory=dict)
     """Who saw it: when he was heard last, and the log-odds of each of his reports."""
     former: list[list[int]] = field(default_factory=list)
@@ -92,7 +92,42 @@ class Known:
 
     @property
     def is_doubtful(self) -> bool:
-        return self.confirm_below is not None and self.odds is not None and self.odds < log_odds(self.confirm_below)
+        least = self.category.confirm_below
+        return least is not None and self.odds is not None and self.odds < log_odds(least)
+
+    @property
+    def window_ms(self) -> int:
+        return round(self.category.window_s * 1000)
+
+    @property
+    def reopen_ms(self) -> int:
+        return round(self.category.reopen_s * 1000)
+
+    def is_near(self, east_m: float, accuracy_m: float) -> bool:
+        vague_m = max(accuracy_m, self.accuracy_m)
+        assert self.east_m is not None
+        return abs(east_m - self.east_m) <= self.category.radius_m + min(vague_m, self.category.accuracy_cap_m)
+
+    def score(self, how: str, time_ms: int, east_m: float, accuracy_m: float, category: Category, device: str) -> int:
+        """By the table of the contract, of packs that say nothing of how evidence is weighed."""
+        of = self.category
+        cm2 = distance_cm2(_where(east_m), _where(self.east_m))
+        sigma2 = max(round(accuracy_m * 100) ** 2 + round(self.accuracy_m * 100) ** 2 + round(of.radius_m * 50) ** 2, 1)
+        nearness = round(-100 * math.log10(2 * math.pi / (math.pi * of.radius_m**2 * 1e4))) - log_points(sigma2)
+        gap_ms = 0
+        if how in ("in window", "before its end"):
+            over_ms = self.last_ms if self.ended_ms is None else max(self.last_ms, self.ended_ms)
+            gap_ms = max(0, time_ms - over_ms, self.first_ms - time_ms)
+        score = nearness - cm2 * 21_715 // (sigma2 * 1000)
+        score -= gap_points(gap_ms, self.window_ms + self.last_ms - self.first_ms)
+        score += 0 if category.code == of.code else -52
+        return score + (50 if device in self.devices or cm2 <= 200**2 else 0)
+
+    def anchor(self, east_m: float | None, accuracy_m: float) -> None:
+        """Whoever is at most half as vague knows better."""
+        if east_m is not None and 2 * accuracy_m <= self.accuracy_m != 0:
+            self.east_m, self.accuracy_m = east_m, accuracy_m
+            self.fields |= _place(east_m, accuracy_m)
 
     def settle(self, *, may_doubt: bool) -> bool:
         """Whether it was suspected and is no longer."""
@@ -208,12 +243,19 @@ class ContractCity:
         held_from = now - LATENESS_MS
         accuracy_m = message.get("accuracy_m", pack.sources[source].accuracy_m)
         near = sorted(
-            (how == "recurrence", abs(east_m - one.east_m), one.opened_ms, name, how)
+            (
+                how == "recurrence",
+                -one.score(how, time_ms, east_m, accuracy_m, category, device or ""),
+                distance_cm2(_where(east_m), _where(one.east_m)),
+                one.opened_ms,
+                name,
+                how,
+            )
             for name, one in self.incidents.items()
-            if one.group == category.group
+            if one.category.group == category.group
             and east_m is not None
             and one.east_m is not None
-            and abs(east_m - one.east_m) <= one.radius_m + min(accuracy_m, one.accuracy_cap_m)
+            and one.is_near(east_m, accuracy_m)
             and (how := _how(one, time_ms, held_from)) is not None
         )
         late_s = (now - time_ms) / 1000 if time_ms < held_from else None
@@ -224,8 +266,13 @@ class ContractCity:
         given = category.confidence.get(source, pack.sources[source].confidence)
         believed = min((one for one in (given, message.get("confidence")) if one is not None), default=None)
         if matches:
-            _, distance_m, _, name, how = matches[0]
+            *_, name, how = matches[0]
             incident = self.incidents[name]
+            assert east_m is not None
+            assert incident.east_m is not None
+            distance_m = abs(east_m - incident.east_m)
+            incident.anchor(east_m, accuracy_m)
+            incident.devices |= {device} if device else set()
             known["incident_id"] = name
             gap_s = abs(time_ms - incident.last_ms) / 1000
             was_rejected = how == "reopened" and incident.fields["status"] == "rejected"
@@ -252,7 +299,7 @@ class ContractCity:
 
         assert founded is not None, "the service founded nothing"
         assert founded not in self.incidents, "an incident's name is its own"
-        past = near[0][3] if near else None
+        past = near[0][4] if near else None
         if past is not None:
             self.incidents[past].has_recurred = True
         incident = self.incidents[founded] = Known(
@@ -263,9 +310,8 @@ class ContractCity:
                 "updated_at": written(came_ms), "closed_at": None, "report_count": 1, "repeat_count": 0,
                 "sources": {source: 1}, "recurrence_of": past, "evidence": [evidence],
             },
-            category.group, east_m, category.radius_m, category.accuracy_cap_m,
-            round(category.window_s * 1000), round(category.reopen_s * 1000), time_ms, time_ms, time_ms,
-            confirm_below=category.confirm_below,
+            category, east_m, accuracy_m, time_ms, time_ms, time_ms,
+            devices={device} if device and east_m is not None else set(),
         )  # fmt: skip
         incident.hear((source, who), came_ms, believed, now)
         incident.settle(may_doubt=True)
@@ -285,12 +331,11 @@ class ContractCity:
             return
         if category.event:
             incident.fields |= _kind(pack, category)
-            incident.radius_m, incident.accuracy_cap_m = category.radius_m, category.accuracy_cap_m
-            incident.window_ms, incident.reopen_ms = round(category.window_s * 1000), round(category.reopen_s * 1000)
-            incident.confirm_below = category.confirm_below
+            incident.category = category
         if incident.east_m is None and east_m is not None:
             incident.east_m = east_m
-            incident.fields |= _place(east_m, message.get("accuracy_m", pack.sources[source].accuracy_m))
+            incident.accuracy_m = message.get("accuracy_m", pack.sources[source].accuracy_m)
+            incident.fields |= _place(east_m, incident.accuracy_m)
         incident.settle(may_doubt=False)
 
     # --------------------------------------------------------------------------------------------------- feedback
@@ -344,7 +389,12 @@ def _place(east_m: float | None, accuracy_m: float) -> dict[str, Any]:
     }
 
 
-_RULES = {"in window": "nearest_open", "before its end": "nearest_ended", "reopened": "reopened"}
+def _where(east_m: float | None) -> tuple[int, int]:
+    assert east_m is not None
+    return round(east_m / METERS_A_DEGREE[1] * 1e7), 10_000
+
+
+_RULES = {"in window": "best_open", "before its end": "best_ended", "reopened": "reopened"}
 
 
 def _how(one: Known, time_ms: int, held_from: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import date
 
 import pytest
@@ -416,6 +417,67 @@ def test_a_fault_has_its_file_and_line(key, text, old, new, line, words):
     assert [(fault.file, fault.line) for fault in faults] == [(FILE[key], line)]
     assert words in faults[0].message
     assert str(faults[0]).startswith(FILE[key] if line is None else f"{FILE[key]}:{line}: ")
+
+
+MATCH_ROWS = [
+    ("prior = 3001", "fault", "prior = 3001 must be a whole number from -3000 to 3000"),
+    ("prior = -0.5", "fault", "prior = -0.5 must be a whole number"),
+    ("spread_m = -1", "fault", "spread_m = -1 must be a number, from 0 to 5000"),
+    ("alike_km2 = 0", "fault", "alike_km2 = 0 must be a number, from 1e-06 to 1e+06"),
+    ("decay_s = 0", "fault", "decay_s = 0 must be a number, from 1 to"),
+    ("same_place_m = nan", "fault", "same_place_m = nan must be a number"),
+    ("same_place = true", "fault", "same_place = True must be a whole number"),
+    ('same_place_window_s = "a day"', "fault", "same_place_window_s = 'a day' must be a number"),
+    ("same_place_decay_s = -1", "fault", "same_place_decay_s = -1 must be a number, from 1 to"),
+    ("text_percent = 1001", "fault", "text_percent = 1001 must be a whole number from 0 to 1000"),
+    ("busy_percent = -1", "fault", "busy_percent = -1 must be a whole number from 0 to 1000"),
+    ("rival_percent = 1.5", "fault", "rival_percent = 1.5 must be a whole number"),
+    ("gap_percent = -1", "fault", "gap_percent = -1 must be"),
+    ("rhythm_percent = -1", "fault", "rhythm_percent = -1 must be"),
+    ("unrelated = 2", "fault", "unrelated = 2 must be a number, from 0 to 1"),
+    ("sigmas = 0", "fault", "sigmas = 0 must be a whole number from 1 to 5"),
+    ("rethink = 9999", "fault", "rethink = 9999 must be"),
+    ("rethink_s = -1", "fault", "rethink_s = -1 must be a number, from 0 to"),
+    ("pairs = 3", "fault", "pairs = 3 must be a table"),
+    ('pairs = { "patrol-drone" = 1 }', "fault", "'patrol-drone' is no pair of sources"),
+    ("pairs = { patrol-patrol = 0.5 }", "fault", "patrol-patrol = 0.5 must be a whole number"),
+    ("prio = 3", "warning", "prio is not a key that is known here"),
+]
+
+
+@pytest.mark.parametrize(("line", "severity", "words"), MATCH_ROWS, ids=[row[0] for row in MATCH_ROWS])
+@pytest.mark.parametrize("of", ["all", "one"])
+def test_a_fault_of_how_evidence_is_weighed_has_its_file_and_line(of, line, severity, words):
+    """Once, also where it is said for all categories."""
+    if of == "all":
+        catalogue = f"{CATALOGUE}\n[match]\n{line}\n"
+    else:
+        catalogue = edited(CATALOGUE, "[category.sla]", f"[category.match]\n{line}\n[category.sla]")
+    (fault,) = check_pack(pack_files(catalogue=catalogue))
+    assert (fault.file, fault.line, fault.severity) == (
+        "catalogue.toml",
+        catalogue.split("\n").index(line) + 1,
+        severity,
+    )
+    assert words in fault.message
+
+
+def test_what_one_category_says_of_its_evidence_stands_over_what_all_say():
+    common = "\n[match]\nprior = -50\nspread_m = 9\ngap_percent = 70\n[match.pairs]\nvideo-video = 5\niot-iot = 6\n"
+    own = "[category.match]\nspread_m = 30\n[category.match.pairs]\niot-iot = 60\n[category.sla]"
+    pack = parse_pack(pack_files(catalogue=edited(CATALOGUE, "[category.sla]", own) + common))
+    first, second, _ = sorted((category for category in pack.categories), key=lambda one: one.code != "90001")
+    assert (first.match.prior, first.match.spread_m, first.match.gap_percent) == (-50, 30.0, 70)
+    assert (second.match.prior, second.match.spread_m, second.match.gap_percent) == (-50, 9.0, 70)
+    assert first.match.pairs == {("video", "video"): 5, ("iot", "iot"): 60}
+    assert second.match.pairs == {("video", "video"): 5, ("iot", "iot"): 6}
+
+
+def test_of_what_nobody_says_radius_and_window_decide():
+    match = parse_pack(pack_files()).categories[1].match
+    assert (match.prior, match.spread_m, match.decay_s, match.same_place_window_s) == (None, 40.0, 7200.0, 7200.0)
+    assert match.alike_km2 == pytest.approx(1e6 / (math.pi * 80**2))
+    assert (match.sigmas, match.rethink_s, match.pairs) == (1, 0, {})
 
 
 @pytest.mark.parametrize(
