@@ -151,7 +151,7 @@ def labelled(
     category = np.full(len(reports), NONE, np.int64)
     for row, (topic, partition, offset, index) in enumerate(origins):
         one = outcomes.get(f"{intake.terms.topics[topic]}:{partition}:{offset}:{index}")
-        if one is not None and one.outcome != Outcome.REPEAT.value:
+        if one is not None and one.outcome not in (Outcome.REPEAT.value, Outcome.AMENDED.value):
             category[row] = pack.category_index(one.category)
     number_of = {(one.topic, one.partition, one.offset): number for number, one in enumerate(records)}
     places = zip(*(getattr(reports, name).tolist() for name in ("topic", "partition", "offset")), strict=True)
