@@ -83,17 +83,17 @@ def _lines(path: Path, kind: type[T]) -> Iterator[T]:
 
 
 def _show(console: Console, figures: Figures, rows: int) -> None:
-    by_source: defaultdict[str, list[int]] = defaultdict(lambda: [0] * 6)
+    by_source: defaultdict[str, list[int]] = defaultdict(lambda: [0] * 7)
     for hour in figures.reports_by_hour:
         for at, count in enumerate(
-            (hour.reports, hour.incidents, hour.collapsed, hour.repeats, hour.amended, hour.not_events)
+            (hour.reports, hour.incidents, hour.collapsed, hour.corrected, hour.repeats, hour.amended, hour.not_events)
         ):
             by_source[hour.source][at] += count
-    total = [sum(counts) for counts in zip(*by_source.values(), strict=True)] or [0] * 6
+    total = [sum(counts) for counts in zip(*by_source.values(), strict=True)] or [0] * 7
     _table(
         console,
         "Reports, raw and merged",
-        ("source", "reports", "incidents founded", "collapsed", "repeats", "amended", "no event"),
+        ("source", "reports", "incidents founded", "collapsed", "corrected", "repeats", "amended", "no event"),
         [[source, *counts] for source, counts in [*sorted(by_source.items()), ("all", total)]],
         len(by_source) + 1,
     )

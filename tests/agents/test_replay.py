@@ -215,7 +215,7 @@ def test_a_recording_of_reports_replays_from_dedupe_on(hours, pack, tmp_path):
     path = tmp_path / "reports.jsonl.zst"
     write_recording(path, log)
     got = replayed(path, SAMPLE, tmp_path / "out")
-    assert got[ASSIGNMENTS_FILE].splitlines() == [msgspec.json.encode(one) for one in expected]
+    assert got[ASSIGNMENTS_FILE].splitlines() == [msgspec.json.encode(one, order="deterministic") for one in expected]
     incidents = sorted((one for fold in folds for one in fold.incidents()), key=lambda one: one.incident_id)
     assert [one["incident_id"] for one in lines(tmp_path / "out" / INCIDENTS_FILE)] == [
         one.incident_id for one in incidents
