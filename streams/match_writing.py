@@ -130,7 +130,8 @@ def written(text: str, common: Match, fitted: Mapping[str, Category], reasons: M
         added.setdefault(last - 1, []).extend(_own_lines(category, common, kept, reasons[category.code]))
     out: list[str] = []
     for at, line in enumerate(lines):
-        if at not in gone:
+        # Of the empty lines around what is gone, one is enough.
+        if at not in gone and (line.strip() or at - 1 not in gone or not out or out[-1].strip()):
             out.append(changed.get(at, line))
         out += added.get(at, [])
     while out and not out[-1].strip():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from datetime import UTC, datetime
 from itertools import islice
@@ -121,8 +120,9 @@ def fit(
 
 def _truth(path: Path) -> Truth:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            return read_truth(io.TextIOWrapper(lines, encoding="utf-8-sig", newline=""), name=str(path))
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
+            return read_truth(lines, name=str(path))
     except EvaluationError as error:
         fail(str(error))
     except UnicodeDecodeError as error:
