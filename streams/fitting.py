@@ -65,7 +65,7 @@ START: dict[str, float] = {
 ALIKE_KM2 = 5.0
 """Moves the threshold only, as ``prior`` does, so one of both must stand still."""
 
-PRECISION_WEIGHT = 3.0
+PRECISION_WEIGHT = 1.5
 FLAGGED_WEIGHT = 0.5
 STEP_PRICE = 0.045
 SHIFTS = ((-60, 0.25), (0, 0.5), (60, 0.25))
