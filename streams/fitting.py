@@ -84,9 +84,9 @@ Row = dict[str, float]
 class Effort:
     """How long to search; more changes little but the time."""
 
-    restarts: int = 8
+    restarts: int = 3
     """Descents after the first of a group with at least ``many_labels`` labelled reports."""
-    few: int = 2
+    few: int = 1
     """Those of any other."""
     many_labels: int = 60
 
@@ -399,7 +399,7 @@ def figures_expected(
     joined = np.zeros(len(labelled), bool)
     for fold in range(folds):
         held = of_report == fold
-        fitted = fit(labelled.hiding(held), dial=dial, seed=seed, effort=effort or Effort(2, 0), advance=advance)
+        fitted = fit(labelled.hiding(held), dial=dial, seed=seed, effort=effort or Effort(1, 0), advance=advance)
         incident = fitted.incidents()
         # The folds' incidents have nothing to do with each other.
         pooled[held] = incident[held] + fold * len(labelled)

@@ -84,7 +84,7 @@ def fit(
 
     Feedback of dispatchers teaches nothing here yet: it says of an incident what was done, not that two are one.
     """
-    from streams.fitting import Effort, figures_before, figures_expected
+    from streams.fitting import figures_before, figures_expected
     from streams.fitting import fit as fit_labels
     from streams.labels import LabelError
 
@@ -104,7 +104,7 @@ def fit(
             before = figures_before(labelled)
             after = None
             if rounds > 1:
-                after = figures_expected(labelled, dial=dial, seed=seed, effort=Effort(2, 0), advance=advance)
+                after = figures_expected(labelled, dial=dial, seed=seed, advance=advance)
     except (LabelError, RecordingError) as error:
         fail(str(error))
     _write(city, out, pack, fitted, dial)
