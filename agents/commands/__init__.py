@@ -15,6 +15,7 @@ COMMANDS = {
     "explain": ("agents.commands.explain:explain", "Say why a report went where, or what an incident consists of."),
     "status": ("agents.commands.status:status", "Say what is in work, what was collapsed, and how new it is."),
     "evaluate": ("agents.commands.evaluate:evaluate", "Score a replay's answers against a known truth."),
+    "fit": ("agents.commands.fit:fit", "Learn from labels how a city's evidence is to be weighed."),
     "simulate": ("agents.commands.simulate:simulate", "Invent a city day with known truth, as a recording."),
     "check-city": ("agents.commands.check_city:check_city", "Name every fault of a city pack, by file and line."),
     "build-pack": ("agents.commands.build_pack:build_pack_command", "Make a grid and a pack from boundaries."),
