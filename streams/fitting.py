@@ -117,6 +117,7 @@ def with_row(category: Category, row: Mapping[str, float]) -> Category:
         gap_percent=round(row["gap_percent"]),
         rhythm_percent=round(row["rhythm_percent"]),
         unrelated=row["unrelated"],
+        reopening=category.match.reopening,
         sigmas=category.match.sigmas,
         rethink=category.match.rethink,
         rethink_s=category.match.rethink_s,

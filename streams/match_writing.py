@@ -42,7 +42,7 @@ _MEANING = {
     "unrelated": "similarity of two categories of the group that no [[related]] names",
 }
 
-_KEPT = ("sigmas", "rethink", "rethink_s")
+_KEPT = ("reopening", "sigmas", "rethink", "rethink_s")
 """What a fit leaves as it is."""
 _OWN = ("same_place_window_s",)
 """What, as radius and window, only labels of a category may change."""

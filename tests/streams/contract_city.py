@@ -112,12 +112,15 @@ class Known:
         """By the table of the contract, of packs that say nothing of how evidence is weighed."""
         of = self.category
         cm2 = distance_cm2(_where(east_m), _where(self.east_m))
-        sigma2 = max(round(accuracy_m * 100) ** 2 + round(self.accuracy_m * 100) ** 2 + round(of.radius_m * 50) ** 2, 1)
+        sigma2 = max(round(accuracy_m * 100) ** 2 + round(self.accuracy_m * 100) ** 2 + round(of.radius_m * 30) ** 2, 1)
         nearness = round(-100 * math.log10(2 * math.pi / (math.pi * of.radius_m**2 * 1e4))) - log_points(sigma2)
         gap_ms = 0
         if how in ("in window", "before its end"):
             over_ms = self.last_ms if self.ended_ms is None else max(self.last_ms, self.ended_ms)
             gap_ms = max(0, time_ms - over_ms, self.first_ms - time_ms)
+        elif how == "reopened":
+            assert self.ended_ms is not None
+            gap_ms = time_ms - self.ended_ms
         score = nearness - cm2 * 21_715 // (sigma2 * 1000)
         score -= gap_points(gap_ms, self.window_ms + self.last_ms - self.first_ms)
         score += 0 if category.code == of.code else -52

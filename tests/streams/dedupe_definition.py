@@ -205,7 +205,7 @@ class _Inside:
 class Definition:
     """Decides on reports one by one.
 
-    ``text_points`` are what texts say whose signatures differ in 0, 4, 8 … of 256 bits.
+    ``text_points`` are what texts say of whose signatures so many of 256 bits agree.
     """
 
     def __init__(
@@ -510,10 +510,6 @@ class Definition:
                 abs(here - there) > far for here, there, far in zip(row.where, incident.where, FAR_E7, strict=True)
             ):
                 continue
-            if not row.asset and any(
-                abs(here - there) > far for here, there, far in zip(row.where, incident.where, FAR_E7, strict=True)
-            ):
-                continue
             same = self._same_place(row, number, distance_cm2(row.where, incident.where))
             how = self._how(incident, row.time_ms, now - self.lateness_ms, is_same=same is not None)
             if how is None:
@@ -522,6 +518,9 @@ class Definition:
             if how in (IN_WINDOW, BEFORE_ITS_END):
                 over_ms = incident.last_ms if incident.ended_ms is None else max(incident.last_ms, incident.ended_ms)
                 gap_ms = max(0, row.time_ms - over_ms, incident.first_ms - row.time_ms)
+            elif how == REOPENS:
+                assert incident.ended_ms is not None
+                gap_ms = row.time_ms - incident.ended_ms
             match = self.weigh(row, number, how, gap_ms=gap_ms)
             if match is not None:
                 found.append(match)
@@ -567,7 +566,7 @@ class Definition:
             "sources": match.pairs.get((SOURCES[inside.source], SOURCES[row.source]), 0),
             "same_place": 0 if same is None else match.same_place,
             "text": 0 if alone else self._text(row.signature, inside.texts) * match.text_percent // 100,
-            "prior": match.prior or 0,
+            "prior": (match.prior or 0) + (match.reopening if how == REOPENS else 0),
             "busy": 0,
             "rival": 0,
         }
@@ -592,7 +591,7 @@ class Definition:
         """What the likest of an incident's texts says."""
         if not any(signature) or not texts:
             return 0
-        return max(self.text_points[_differing_bits(signature, text) // 4] for text in texts)
+        return max(self.text_points[256 - _differing_bits(signature, text)] for text in texts)
 
     def _how(self, incident: Open, time_ms: int, held_from: int, *, is_same: bool) -> str | None:
         """How a report of that time, near the incident, would come together with it; None if not at all."""

@@ -58,6 +58,7 @@ rival_percent = 80
 gap_percent = 130
 rhythm_percent = 15
 unrelated = 0.1
+reopening = -25
 sigmas = 2
 rethink = 20
 rethink_s = 5000

@@ -435,6 +435,7 @@ MATCH_ROWS = [
     ("gap_percent = -1", "fault", "gap_percent = -1 must be"),
     ("rhythm_percent = -1", "fault", "rhythm_percent = -1 must be"),
     ("unrelated = 2", "fault", "unrelated = 2 must be a number, from 0 to 1"),
+    ("reopening = 9999", "fault", "reopening = 9999 must be"),
     ("sigmas = 0", "fault", "sigmas = 0 must be a whole number from 1 to 5"),
     ("rethink = 9999", "fault", "rethink = 9999 must be"),
     ("rethink_s = -1", "fault", "rethink_s = -1 must be a number, from 0 to"),
