@@ -476,7 +476,7 @@ def test_what_one_category_says_of_its_evidence_stands_over_what_all_say():
 
 def test_of_what_nobody_says_radius_and_window_decide():
     match = parse_pack(pack_files()).categories[1].match
-    assert (match.prior, match.spread_m, match.decay_s, match.same_place_window_s) == (None, 40.0, 7200.0, 7200.0)
+    assert (match.prior, match.spread_m, match.decay_s, match.same_place_window_s) == (None, 24.0, 7200.0, 7200.0)
     assert match.alike_km2 == pytest.approx(1e6 / (math.pi * 80**2))
     assert (match.sigmas, match.rethink_s, match.pairs) == (1, 0, {})
 
