@@ -35,7 +35,7 @@ from benchmarks.rivals.method import PRICES, Method, Trained
 from benchmarks.rivals.splink_model import Splink
 from benchmarks.rivals.st_dbscan import StDbscan
 from benchmarks.rivals.tiers import FittedTable, Grid, PlainRule
-from benchmarks.service import ServiceAsShipped
+from benchmarks.service import FittedService, ServiceAsShipped
 from streams.evaluation import NONE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +109,7 @@ def methods(grid: Grid) -> list[Method]:
     bounds_m = (40, 65, 100, 170, 320)
     return [
         ServiceAsShipped(),
+        FittedService(),
         PlainRule(grid=replace(grid, cap_m=(0.0,))),  # it knows nothing of how good positions are
         FittedTable("fitted table, one tier", tiers=False, grid=grid, bounds_m=bounds_m),
         FittedTable(grid=grid, bounds_m=bounds_m),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmarks.labelled_reports import Index, LabelledReports
+from streams.fitting import Fitted, fit
+from streams.labels import LabelledReports as Labels
 from streams.messages import SOURCES
 from streams.pack import CityPack
 from streams.privacy import TEST_KEY
 from streams.replay import Replay
+from streams.terms import PackTerms
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,47 @@ class ServiceAsShipped:
     def at(self, _price: float) -> Replayed:
         """The same at every price."""
         return Replayed()
+
+
+@dataclass(frozen=True)
+class FittedService:
+    """The service as `citybrain fit` sets it: the same learning, of the same reports; the dial is its own."""
+
+    name: str = "service, fitted"
+
+    def train(self, reports: LabelledReports) -> _Learning:
+        """Keep the labels; each price is learnt anew."""
+        return _Learning(reports)
+
+
+DIALS = (0.02, 0.05, 0.1, 0.3)
+"""A fit takes a minute or two, so not every stop of the rivals' dial has one of its own."""
+
+
+class _Learning:
+    def __init__(self, reports: LabelledReports) -> None:
+        self._labels = _labels(reports)
+        self._learnt: dict[float, _Learnt] = {}
+
+    def at(self, price: float) -> _Learnt:
+        dial = min(DIALS, key=lambda one: abs(one - price))
+        if dial not in self._learnt:
+            self._learnt[dial] = _Learnt(fit(self._labels, dial=dial, seed=1), dial)
+        return self._learnt[dial]
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    fitted: Fitted
+    price: float
+
+    def predict(self, reports: LabelledReports) -> Index:
+        return replace(self.fitted, labelled=_labels(reports)).incidents()
+
+    def settings(self) -> dict[str, object]:
+        return {"dial": self.price, "match": self.fitted.common, "groups": self.fitted.rows}
+
+
+def _labels(reports: LabelledReports) -> Labels:
+    terms = PackTerms(reports.pack)
+    return Labels(reports.pack, terms, reports.reports.take(slice(None)), reports.cluster, reports.flag)
