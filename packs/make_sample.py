@@ -112,7 +112,7 @@ MATCH = """
 # ten times as likely.  Set by hand, from how the city's sources err (city.toml) and how often things happen here.
 [match]
 # Before any evidence.  Half of what is reported was reported before, but a wrong join costs more than a second one.
-prior = -25
+prior = -50
 # As much again against what has been closed since: every second time it is another.
 reopening = -75
 # Up to four standard deviations of the vaguer position count as near.  How vague it is, is weighed besides.
@@ -128,8 +128,10 @@ same_place = 0
 same_place_decay_s = 3600
 # Tickets are short; half of what texts say in long ones.
 text_percent = 50
-# Whether it is new or was reported before is what counts, not of which of two neighbours.
-rival_percent = 0
+# Where several of the kind are near, as in a storm, being near says less, and less still where one of them is nearly as
+# likely.
+busy_percent = 100
+rival_percent = 100
 # Sources mistake one of ten things for another of its group.
 unrelated = 0.1
 # For six hours a report that joined by nearness alone may go with a neighbour that suits it three times better.
