@@ -24,13 +24,14 @@ from geo.plane import metres_per_degree
 from streams.error_model import SCENARIOS, ErrorModel, read_error_model, shipped_text
 from streams.evaluation import NONE, Truth, read_truth
 from streams.intake import Intake, SourceRecord
-from streams.messages import REPORTS, SOURCES, Outcome, platform_named
+from streams.messages import REPORTS, SOURCES, Outcome
 from streams.pack import CityPack, load_pack
 from streams.privacy import TEST_KEY
 from streams.recording import BadLine, RecordedMessage, read_recording
 from streams.replay import Replay
 from streams.reports import NO_POSITION, LocatedReports
 from streams.simulation import simulate, truth_csv
+from streams.source_records import SourceRecords
 
 Floats = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -165,20 +166,10 @@ def labelled(
 
 def source_records(messages: Sequence[RecordedMessage]) -> list[SourceRecord]:
     """The messages as intake takes them, numbered as `Replay` numbers them."""
-    next_offset: dict[tuple[str, int], int] = {}
-    records = []
-    for message in messages:
-        if message.topic == REPORTS:
-            raise ValueError("a recording of `reports` holds no messages of sources")
-        place = (message.topic, message.partition or 0)
-        offset = next_offset.get(place, 0) if message.offset is None else message.offset
-        next_offset[place] = offset + 1
-        records.append(
-            SourceRecord(
-                *place, offset, message.timestamp_ms, message.key, message.value, platform_named(message.headers)
-            )
-        )
-    return records
+    if any(message.topic == REPORTS for message in messages):
+        raise ValueError("a recording of `reports` holds no messages of sources")
+    records = SourceRecords()
+    return [records.of(message) for message in messages]
 
 
 def _columns(pack: CityPack, reports: LocatedReports, category: Index) -> dict[str, Any]:

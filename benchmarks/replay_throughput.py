@@ -34,8 +34,6 @@ from streams.simulation import simulate
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = 5
 BATCH = 10_000
-LEAST_AGREEMENT = 0.8
-"""An anchor that moves takes whole chains elsewhere; that kernel and definition agree, the tests say."""
 TOPICS = ("hotline.tickets", "patrol.reports")
 
 
@@ -111,7 +109,7 @@ def rival(pack: CityPack, messages: list[RecordedMessage]) -> dict[str, str]:
                     for other in squares.get((category.group, x, y), ()):
                         of = pack.categories[int(other[3])]
                         d = ((other[0] - lon) * m_lon) ** 2 + ((other[1] - lat) * m_lat) ** 2
-                        reach = of.radius_m + min(accuracy, of.accuracy_cap_m)
+                        reach = of.radius_m + min(max(accuracy, other[6]), of.accuracy_cap_m)
                         if (
                             d <= reach * reach
                             and abs(when - other[2]) <= of.window_s * 1000
@@ -123,9 +121,14 @@ def rival(pack: CityPack, messages: list[RecordedMessage]) -> dict[str, str]:
             best = len(names)
             names.append(origin)
             if lon is not None:
-                squares[category.group, column, row].append([lon, lat, when, kind, best, when])
+                squares[category.group, column, row].append([lon, lat, when, kind, best, when, accuracy])
         else:
             found[2] = max(found[2], when)
+            if 2 * accuracy <= found[6] != 0:  # placed better than before
+                square = (category.group, int(found[0] * 86_000 // side), int(found[1] * 111_000 // side))
+                squares[square].remove(found)
+                found[0], found[1], found[6] = lon, lat, accuracy
+                squares[category.group, column, row].append(found)
         known[name] = best
         incident_of[origin] = names[best]
     return incident_of
@@ -158,10 +161,10 @@ def unweighed(pack: CityPack) -> CityPack:
 def main() -> None:
     pack = load_pack(ROOT / "packs" / "sample")
     messages = workload(pack)
-    # The rival knows no watermark and no anchor that moves: some it puts elsewhere.
+    # The rival knows no watermark: what comes late it may still put with an incident that we no longer hold.
     plain = unweighed(pack)
     agreement = same_partition(ours(plain, messages), rival(plain, messages))
-    assert agreement > LEAST_AGREEMENT, agreement
+    assert agreement > 0.99, agreement
     expected = ours(pack, messages)  # also compiles the kernels
     seconds: dict[str, list[float]] = {"ours": [], "rival": []}
     for _ in range(RUNS):

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from streams.evaluation import NONE, Index, Truth
 from streams.feedback import Feedback
-from streams.intake import Intake, SourceRecord
-from streams.messages import REPORTS, SOURCES, Outcome, platform_named
+from streams.intake import Intake
+from streams.messages import REPORTS, SOURCES, Outcome
 from streams.pack import CityPack
 from streams.recording import RecordedMessage
 from streams.reports import LocatedReports
 from streams.shard import Shard
+from streams.source_records import SourceRecords
 from streams.terms import Terms
 
 _NO_REPORT = {Outcome.REPEAT.value, Outcome.AMENDED.value, Outcome.NOT_AN_EVENT.value}
@@ -75,7 +76,7 @@ class LabelledStream:
         self._intake = Intake(pack, key, one_clock=True)
         self._shard = Shard(self._intake.terms, one_clock=True)
         self._topics = set(self._intake.topics)
-        self._next_offset: dict[tuple[str, int], int] = {}
+        self._records = SourceRecords()
         self._parts: list[LocatedReports] = []
         self.feedback: list[Feedback] = []
 
@@ -86,7 +87,7 @@ class LabelledStream:
                 "the recording holds `reports`, what the service made of its sources' messages; "
                 "record the topics of the sources themselves"
             )
-        records = [self._record(one) for one in messages if one.topic in self._topics]
+        records = [self._records.of(one) for one in messages if one.topic in self._topics]
         batch = self._intake.take(records)
         self.feedback += batch.feedback
         decisions = self._shard.apply(batch.reports, self._pack.version, batch.feedback)
@@ -132,13 +133,3 @@ class LabelledStream:
         cluster[at[known]] = truth.cluster[known]
         flag[at[known]] = truth.is_duplicate[known]
         return LabelledReports(self._pack, self._intake.terms, reports, cluster, flag)
-
-    def _record(self, message: RecordedMessage) -> SourceRecord:
-        partition = message.partition or 0
-        place = (message.topic, partition)
-        offset = self._next_offset.get(place, 0) if message.offset is None else message.offset
-        self._next_offset[place] = offset + 1
-        platform = platform_named(message.headers)
-        return SourceRecord(
-            message.topic, partition, offset, message.timestamp_ms, message.key, message.value, platform
-        )

@@ -15,12 +15,13 @@ from typing import Any
 from streams.blocks import BlockError, decode_block
 from streams.datum_guard import Finding
 from streams.dead_letters import DeadLetter
-from streams.intake import Intake, IntakeLimits, IntakePack, SourceRecord
-from streams.messages import REPORTS, Assignment, Incident, Outcome, platform_named
+from streams.intake import Intake, IntakeLimits, IntakePack
+from streams.messages import REPORTS, Assignment, Incident, Outcome
 from streams.pack import CityPack
 from streams.recording import RecordedMessage, RecordingError
 from streams.routing import Router, owner
 from streams.shard import Decisions, Shard
+from streams.source_records import SourceRecords
 from streams.terms import Terms
 
 
@@ -100,7 +101,7 @@ class Replay:
         self._terms: Terms = self._intake.terms
         self._router = Router(self._intake.terms, shards)
         self._shards: dict[int, Shard] = {}
-        self._next_offset: dict[tuple[str, int], int] = {}
+        self._records = SourceRecords()
         self._reads_reports: bool | None = None
 
     def take(self, messages: Sequence[RecordedMessage]) -> tuple[list[Assignment], list[DeadLetter]]:
@@ -149,7 +150,7 @@ class Replay:
         return self._shards[number]
 
     def _take_sources(self, messages: Sequence[RecordedMessage]) -> tuple[list[Assignment], list[DeadLetter]]:
-        batch = self._intake.take([self._source_record(message) for message in messages])
+        batch = self._intake.take([self._records.of(message) for message in messages])
         counts = self.counts
         counts.elements += batch.elements
         counts.quiet_readings += batch.quiet_readings
@@ -201,13 +202,3 @@ class Replay:
         self.counts.feedback.update(decisions.feedback)
         self.counts.feedback_repeats += decisions.feedback_repeats.total()
         self.told.extend(decisions.incidents)
-
-    def _source_record(self, message: RecordedMessage) -> SourceRecord:
-        partition = message.partition or 0
-        place = (message.topic, partition)
-        offset = self._next_offset.get(place, 0) if message.offset is None else message.offset
-        self._next_offset[place] = offset + 1
-        platform = platform_named(message.headers)
-        return SourceRecord(
-            message.topic, partition, offset, message.timestamp_ms, message.key, message.value, platform
-        )

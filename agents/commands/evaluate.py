@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import sys
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from agents.commands.console import cannot_read, fail, json_option, say_json
-from streams.evaluation import EvaluationError, Scores, read_answers, read_merges, read_truth, score
+from agents.commands.truth import load_truth, opened
+from streams.evaluation import EvaluationError, Scores, read_answers, read_merges, score
 
 
 @click.command(
@@ -44,46 +36,26 @@ def evaluate(folder: Path, truth_path: Path, first_answers: bool, as_json: bool)
     assignments_path, incidents_path = folder / "assignments.jsonl", folder / "incidents.jsonl"
     if not assignments_path.is_file():
         fail(f"{assignments_path}: not there; DIR is the --out folder of a `citybrain replay`")
+    truth = load_truth(truth_path)
     try:
         merged_into = {}
         if incidents_path.is_file():
-            with _opened(incidents_path) as lines:
+            with opened(incidents_path) as lines:
                 merged_into = read_merges(lines, name=str(incidents_path))
-        with _opened(assignments_path) as lines:
+        with opened(assignments_path) as lines:
             answers = read_answers(
                 lines, first_answers=first_answers, merged_into=merged_into, name=str(assignments_path)
             )
-        with _opened(truth_path) as lines:
-            truth = read_truth(io.TextIOWrapper(lines, encoding="utf-8-sig", newline=""), name=str(truth_path))
         scores = score(answers, truth)
     except EvaluationError as error:
         fail(str(error))
-    except UnicodeDecodeError as error:
-        fail(f"{truth_path}: not UTF-8 ({error.reason}); save the truth as UTF-8")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        fail(f"{truth_path}: cannot be read ({error}); fetch it again")
     except OSError as error:
-        cannot_read(truth_path, error)
+        cannot_read(folder, error)
     figures: dict[str, object] = {"answers": "first" if first_answers else "last", **scores.as_dict()}
     if as_json:
         say_json(figures)
     else:
         click.echo(_table(scores))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked, with a progress bar on a terminal."""
-    console = Console(stderr=True)
-    with (
-        Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress,
-        progress.open(path, "rb", description=path.name) as packed,
-    ):
-        if path.suffix == ".gz":
-            with gzip.open(packed) as plain:
-                yield plain  # type: ignore[misc]  # GzipFile reads like IO[bytes] and is not declared as one
-        else:
-            yield packed
 
 
 def _table(scores: Scores) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from agents.commands.console import (
-    cannot_read,
     cannot_write,
     counted,
     fail,
@@ -22,7 +19,8 @@ from agents.commands.console import (
     say_json,
     show_bad_lines,
 )
-from streams.evaluation import EvaluationError, Truth, read_truth
+from agents.commands.truth import load_truth
+from streams.evaluation import Truth
 from streams.privacy import TEST_KEY
 from streams.recording import BadLine, RecordedMessage, RecordingError, read_recording
 
@@ -94,7 +92,7 @@ def fit(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         fail(f"{out}: there is something already; --out must be a new folder or an empty one")
     pack = load_city(city)
-    truth = _truth(truth_path)
+    truth = load_truth(truth_path)
     bad_lines: list[BadLine] = []
     try:
         labelled = _labelled(recordings, pack, truth, until, bad_lines)
@@ -116,21 +114,6 @@ def fit(
     if bad_lines:
         show_bad_lines(bad_lines)
         fail(f"{counted(len(bad_lines), 'place')} of the recordings could not be read; the rest was learnt from")
-
-
-def _truth(path: Path) -> Truth:
-    try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
-            return read_truth(lines, name=str(path))
-    except EvaluationError as error:
-        fail(str(error))
-    except UnicodeDecodeError as error:
-        fail(f"{path}: not UTF-8 ({error.reason}); save the truth as UTF-8")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        fail(f"{path}: cannot be read ({error}); fetch it again")
-    except OSError as error:
-        cannot_read(path, error)
 
 
 def _labelled(
