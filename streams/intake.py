@@ -41,7 +41,7 @@ from streams.privacy import CallerHasher
 from streams.readings import ReadingFilter, ReadingRules
 from streams.refusal import Refusal, shown
 from streams.reports import NO_POSITION, LocatedReports
-from streams.signatures import signatures
+from streams.signatures import Vocabulary, signatures
 from streams.statements import NO_CATEGORY, NOTHING_SAID, Statement, StatementReader, unknown_category
 from streams.terms import PackTerms
 
@@ -126,6 +126,7 @@ class IntakePack:
         """The devices of the registry that stand within the city."""
         self.ground = DatumGround(pack.grid.bounds, pack.devices, self.gazetteer)
         self.platforms = platform_readers(pack, self.terms.reading_rules.unit_of_metric)
+        self.vocabulary = Vocabulary(pack.phrases)
 
 
 class Intake:
@@ -153,7 +154,7 @@ class Intake:
 
     def use(self, made: IntakePack) -> None:
         """Go on with another version of the city's pack.  What was last heard of each partition stays."""
-        self.pack, self.terms = made.pack, made.terms
+        self.pack, self.terms, self._vocabulary = made.pack, made.terms, made.vocabulary
         self._decoder.platforms = made.platforms
         self._statements = StatementReader(made.pack, made.terms, made.gazetteer, self._hasher)
         self._inside = made.inside
@@ -397,7 +398,7 @@ class Intake:
         columns["key_hi"], columns["key_lo"] = keys[:, 0], keys[:, 1]
         for name in ("device", "asset_id", "address"):
             columns[_KEY_OF[name]] = [self._place_keys.key(name, text) for text in columns[name]]
-        columns["signature"] = signatures(columns["text"])
+        columns["signature"] = signatures(columns["text"], self._vocabulary)
         columns["content"] = contents
         lon, lat, accuracy_m = (np.array(columns.pop(name), np.float64) for name in ("lon", "lat", "accuracy_m"))
         category = np.asarray(columns["category"], np.int32)

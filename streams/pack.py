@@ -108,6 +108,12 @@ class CityPack:
                 indices[source].update(dict.fromkeys(labels, index))
         return indices
 
+    @property
+    def phrases(self) -> set[str]:
+        """What whoever speaks of a kind of thing may call it: names of categories, and sources' labels."""
+        labels = {label for one in self.categories for labels in one.labels.values() for label in labels}
+        return labels | {category.name for category in self.categories}
+
     def category_index(self, code: str) -> int:
         """Index of the category with this code, or -1."""
         return self._index_of_code.get(code, -1)

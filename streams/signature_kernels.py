@@ -26,8 +26,10 @@ FIRST_SIGNS: Final = 16
 """So many have them; twice as many have half as many, and so on."""
 MOST_SIGNS: Final = 240
 """Signs that have votes: 16 with 8, 32 with 4, 64 with 2, 128 with 1."""
-FEWEST_FEATURES: Final = 7
-"""Features of a text that says something: the name of a category has fewer, and says what the category says."""
+FEWEST_FEATURES: Final = 4
+"""Features of a text that says something: of fewer, chance decides too many bits."""
+MOST_FEATURES: Final = 2 * MOST_SIGNS
+"""A pair with the sign before, and a word by itself."""
 PLANES: Final = 11
 """Binary places of a count of votes: a sign has at most two features, so there are at most 1,024 votes."""
 LONGEST_NUMBER: Final = 6
@@ -63,6 +65,12 @@ def mixed(a: Any) -> Any:
 def joined(a: Any, b: Any) -> Any:
     """The hash of two things in this order; never 0, which says that there is none."""
     return mixed(a * np.uint64(0x9E3779B97F4A7C15) + b) | np.uint64(1)
+
+
+@_jit
+def alone(key: Any) -> Any:
+    """What stands in the table for a word's own vote; the word's hash stands for the word wherever it occurs."""
+    return joined(np.uint64(4), key)
 
 
 # --------------------------------------------------------------------------------------------------------- comparing
@@ -323,11 +331,15 @@ def _counted(planes: Any, votes: Any, first: Any, found: Any) -> None:
 
 
 @_jit
-def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, found: Any, unusual: Any) -> None:
+def sign_texts(
+    text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, found: Any, unusual: Any, features_of: Any
+) -> None:
     """The signature of each text, ``text[ends[row]:ends[row + 1]]``, or that it is unusual.
 
-    ``found`` holds zeros, ``unusual`` False.  A normalised text is never unusual.
+    ``found`` holds zeros, ``unusual`` False.  A normalised text is never unusual.  ``features_of`` holds zeros, shape
+    (texts, `MOST_FEATURES`) or (0, 0), and gets what has a vote, as `salt` 0 has it.
     """
+    is_asked = len(features_of) > 0
     planes = np.zeros((PLANES, WORDS), np.uint64)
     first = np.zeros(WORDS, np.uint64)
     told = np.zeros(2, np.uint64)
@@ -393,9 +405,11 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
             if same == np.uint64(0):
                 continue
             # What the table has another meaning for, like St, does not vote by itself.
-            if told[1] != np.uint64(0) and same == key:
+            if told[1] != np.uint64(0) and same == key and _looked_up(alone(key), table) != np.uint64(0):
                 _vote(key ^ salt, plane, planes, first, votes == 0)
                 votes += np.int64(1) << plane
+                if is_asked:
+                    features_of[row, features] = alone(key)
                 features += 1
             key = same
             if before != np.uint64(0):
@@ -403,6 +417,8 @@ def sign_texts(text: Any, ends: Any, is_normalised: Any, table: Any, salt: Any, 
                 if pair != np.uint64(0):
                     _vote(pair ^ salt, plane, planes, first, votes == 0)
                     votes += np.int64(1) << plane
+                    if is_asked:
+                        features_of[row, features] = pair
                     features += 1
             before = key
             seen += 1
