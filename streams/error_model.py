@@ -212,12 +212,24 @@ class HotlineModel(PeopleModel, frozen=True, kw_only=True):
     texts: CallerTextModel
 
 
+class RoundModel(_Section, frozen=True, kw_only=True):
+    """What grid workers file in rows, and nobody calls about."""
+
+    per_day: NotNegative
+    cases: Counts
+    apart_m: Range
+    apart_s: Range
+    further: NotNegative
+    kinds: dict[str, NotNegative]
+
+
 class PatrolModel(PeopleModel, frozen=True, kw_only=True):
     """Grid workers on their rounds."""
 
     hours: tuple[Annotated[int, Meta(ge=0, le=24)], Annotated[int, Meta(ge=0, le=24)]]
     found_after_s: NotNegative
     texts: WorkerTextModel
+    rounds: RoundModel
 
 
 class MachineModel(SourceModel, frozen=True, kw_only=True):

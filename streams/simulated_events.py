@@ -125,6 +125,12 @@ class Event:
         return self.repaired_ms is not None and time_ms > self.repaired_ms
 
 
+def lasting_ms(category: Category, model: ErrorModel, chance: Chance) -> int:
+    """How long an everyday event of a category can be seen."""
+    lasts_s = chance.wait_ms(model.events.lasting_windows * category.window_s) / 1000
+    return round(min(max(lasts_s, _SHORTEST_S), model.events.lasting_max_s) * 1000)
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """Something that is to happen; its place is found when its time has come."""
@@ -207,8 +213,7 @@ class Sites:
         standing = self._standing_of(category)
         if storm is None:
             apart_m, crowd, extent_m = None, 1.0, 0.0
-            lasts_s = self._chance.wait_ms(self._model.events.lasting_windows * category.window_s) / 1000
-            end_ms = planned.start_ms + round(min(max(lasts_s, _SHORTEST_S), self._model.events.lasting_max_s) * 1000)
+            end_ms = planned.start_ms + lasting_ms(category, self._model, self._chance)
         else:
             apart_m, crowd = self._model.storm.apart_m[0], self._model.storm.crowd
             extent_m = self._chance.between(*self._model.storm.extent_m)

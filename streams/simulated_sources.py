@@ -305,6 +305,19 @@ class Workers(_People):
                 if again_ms <= event.end_ms:
                     self._find(event.category, event.lon, event.lat, again_ms, worker, ("same_again",), event=event)
 
+    def file(self, cases: Sequence[Event]) -> None:
+        """One worker files a row of things, one after the other; others seldom file what is filed."""
+        if not cases or not self.can_tell(cases[0]):
+            return
+        filing = self._worker(cases[0].lon, cases[0].lat)
+        for event in cases:
+            self._find(event.category, event.lon, event.lat, event.start_ms, filing, (), event=event)
+            for _ in range(self.chance.count(self.model.rounds.further)):
+                time_ms = self.on_duty(event.start_ms + self.chance.wait_ms(self.model.found_after_s))
+                if time_ms is not None and time_ms <= event.end_ms:
+                    worker = self._worker(event.lon, event.lat)
+                    self._find(event.category, event.lon, event.lat, time_ms, worker, (), event=event)
+
     def raise_false_alarm(self, time_ms: int, cluster_id: str) -> None:
         """A worker files nothing at all, if on duty at all."""
         on_duty_ms = self.on_duty(time_ms)

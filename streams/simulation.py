@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
+from streams import simulated_rounds as rounds
 from streams.error_model import ErrorModel
 from streams.messages import SOURCES
 from streams.pack import CityPack
@@ -155,7 +156,8 @@ class World:
             raise ValueError("start needs an offset, as in 2026-06-01T00:00:00+08:00")
         if not (hours > 0 and rate > 0 and math.isfinite(hours) and math.isfinite(rate)):
             raise ValueError("hours and rate must be greater than 0")
-        expected = model.events.per_day * rate * hours / 24
+        in_rows = model.patrol.rounds.per_day * sum(model.patrol.rounds.cases) / 2
+        expected = (model.events.per_day + in_rows) * rate * hours / 24
         if expected > MAX_EVENTS:
             raise ValueError(f"{expected:,.0f} events are more than {MAX_EVENTS:,}; take fewer hours or a smaller rate")
         if not any(category.event for category in pack.categories):
@@ -165,6 +167,7 @@ class World:
         self.city = SimulatedCity(pack, model.iot.senses)
         self.chance = Chance(seed)
         self._model = model
+        self._rate = rate
         self._planned, self._storms = plan(self.city, model, self.chance, self.span, rate)
         texts = Texts(self.city, model, seed)
         self.callers = Callers(self.city, model, self.chance, self.span, texts, amending=Chance(seed, 1))
@@ -186,6 +189,14 @@ class World:
                 for source in self._sources:
                     source.report(event)
             advance(1)
+        for row in rounds.rows(self.city, self._model, self.chance, self.span, self._rate):
+            cases = rounds.events(row, self._model, self.chance, self.events)
+            self.events += len(cases)
+            self.workers.file(cases)
+            for event in cases:
+                # Nobody calls about what nobody but a worker minds; what has eyes sees it all the same.
+                self.cameras.report(event)
+                self.sensors.report(event)
         self._report_nothing()
         self._ask()
         self.sensors.measure()
