@@ -77,7 +77,7 @@ DIALS = (0.02, 0.05, 0.1, 0.3)
 
 class _Learning:
     def __init__(self, reports: LabelledReports) -> None:
-        self._labels = _labels(reports)
+        self._labels = labels_of(reports)
         self._learnt: dict[float, _Learnt] = {}
 
     def at(self, price: float) -> _Learnt:
@@ -93,12 +93,13 @@ class _Learnt:
     price: float
 
     def predict(self, reports: LabelledReports) -> Index:
-        return replace(self.fitted, labelled=_labels(reports)).incidents()
+        return replace(self.fitted, labelled=labels_of(reports)).incidents()
 
     def settings(self) -> dict[str, object]:
         return {"dial": self.price, "match": self.fitted.common, "groups": self.fitted.rows}
 
 
-def _labels(reports: LabelledReports) -> Labels:
+def labels_of(reports: LabelledReports) -> Labels:
+    """The same reports as `citybrain fit` learns from them."""
     terms = PackTerms(reports.pack)
     return Labels(reports.pack, terms, reports.reports.take(slice(None)), reports.cluster, reports.flag)

@@ -1,5 +1,7 @@
 """Learns from labelled reports how a city's catalogue is to weigh evidence (docs/decisions/020).
 
+Where nearly all reports are labelled, a regression does it (:mod:`.pair_odds`).  What follows is for the others.
+
 A setting is judged by what the dedupe core itself makes of the reports with it.  Labels are incomplete, so a setting is
 worth, over the reports that it is judged on,
 
@@ -15,6 +17,7 @@ on a few points.  A group without labels is not judged by its unflagged reports 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +32,7 @@ from streams.evaluation import NONE, Index, b_cubed, contingency, joins_an_earli
 from streams.labels import LabelError, LabelledReports
 from streams.messages import SOURCES
 from streams.pack_entries import Category, Match
+from streams.pair_odds import pairs_of, rows_of_pairs
 from streams.reports import LocatedReports
 from streams.terms import CategoryTerms, MatchTerms, Terms
 
@@ -72,6 +76,10 @@ SHIFTS = ((-60, 0.25), (0, 0.5), (60, 0.25))
 """Points added to the threshold, and the weight of what comes of it."""
 DIAL = 0.05
 """What one unflagged join costs, where a report wholly missed costs one."""
+LEAST_DIAL = 0.001
+MOST = 0.9
+"""Share of the reports of which anything is known that must have a label, for a regression to tell more than a search:
+then it is known of nearly all pairs of reports whether they are one event or two."""
 LEAST_LABELS = 4
 """Labelled reports of a group from which on it gets a row of its own."""
 FOLDS = 3
@@ -101,6 +109,8 @@ def with_row(category: Category, row: Mapping[str, float]) -> Category:
         for one, other in product(SOURCES, SOURCES)
         if row.get(f"{one}-{other}")
     }
+    names = [f"again {source}" for source in SOURCES]
+    again = {name.removeprefix("again "): round(row[name]) for name in names if row.get(name)}
     window_s = row.get("window_s", category.window_s)
     match = Match(
         prior=round(row["prior"]),
@@ -122,6 +132,7 @@ def with_row(category: Category, row: Mapping[str, float]) -> Category:
         rethink=category.match.rethink,
         rethink_s=category.match.rethink_s,
         pairs=pairs,
+        again=again if any(name in row for name in names) else category.match.again,
     )
     return replace(category, radius_m=row.get("radius_m", category.radius_m), window_s=window_s, match=match)
 
@@ -311,7 +322,9 @@ def fit(
 ) -> Fitted:
     """Learn a row for all groups together, then one for each group that has enough labels.
 
-    ``dial`` is what one unflagged join costs, in labelled reports missed.  ``advance`` is told of each group done.
+    By a regression where nearly all reports have a label (:mod:`.pair_odds`), else by a search.  ``dial`` is what one
+    unflagged join costs, in labelled reports missed; where all have a label, ten times the dial is ten times the odds
+    that it takes to join, and the usual dial asks for even ones.  ``advance`` is told of each group done.
     Raises `LabelError` where too few reports are labelled.
     """
     effort = effort or Effort()
@@ -322,6 +335,12 @@ def fit(
             f"no category group has {LEAST_LABELS} labelled reports or more; "
             "a truth must say of some reports which of them speak of one event"
         )
+    if _is_labelled(labelled):
+        common, rows = rows_of_pairs(pairs_of(labelled), labelled.pack.groups, ALIKE_KM2)
+        for row in (common, *rows.values()):
+            row["prior"] -= round(100 * math.log10(max(dial, LEAST_DIAL) / DIAL))
+        advance(1 + len(groups))
+        return Fitted(labelled, common, rows, labels)
     search = _Search(labelled, groups, START, dial)
     _, common = search.descend(dict(search.start), random.Random(seed))
     advance(1)
@@ -331,6 +350,12 @@ def fit(
         rows[group] = _Search(labelled, [group], common, dial).fit(restarts, seed)
         advance(1)
     return Fitted(labelled, common, rows, labels)
+
+
+def _is_labelled(labelled: LabelledReports) -> bool:
+    """Whether most of what is known of the reports is which of them speak of one event."""
+    has_label = labelled.cluster != NONE
+    return bool(np.count_nonzero(has_label) >= MOST * np.count_nonzero(has_label | (labelled.flag != NONE)))
 
 
 def labels_by_group(labelled: LabelledReports) -> dict[str, int]:
