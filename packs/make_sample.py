@@ -126,8 +126,8 @@ gap_percent = 150
 same_place_m = 5
 same_place = 0
 same_place_decay_s = 3600
-# Tickets are short; half of what texts say in long ones.
-text_percent = 50
+# Of what the texts say.
+text_percent = 100
 # Where several of the kind are near, as in a storm, being near says less, and less still where one of them is nearly as
 # likely.
 busy_percent = 100
@@ -137,7 +137,13 @@ unrelated = 0.1
 # For six hours a report that joined by nearness alone may go with a neighbour that suits it three times better.
 rethink = 50
 rethink_s = 21600
+[match.again]
+# Who calls again means the same thing; a worker who files again has come to the next one.
+hotline = 100
+patrol = -250
 [match.pairs]
+# What one worker has filed, another seldom files as well.
+patrol-patrol = -100
 # A second caller or camera is likelier than one of another source to speak of the same.
 hotline-hotline = 50
 video-video = 50

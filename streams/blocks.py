@@ -273,8 +273,9 @@ def _require_terms(read: _Encoded) -> None:
         weights = [match.gap_percent, match.rhythm_percent, match.text_percent, match.busy_percent]
         weights += [match.rival_percent, match.sigmas]
         points = [match.prior or 0, match.reopening, match.base, match.same_place, match.rethink, match.unrelated]
-        points += [*match.pairs, *(of_other for _, of_other in match.related)]
-        if len(match.pairs) != len(SOURCES) ** 2 or not all(-(1 << 20) < number < 1 << 20 for number in points):
+        points += [*match.pairs, *match.again, *(of_other for _, of_other in match.related)]
+        is_whole = len(match.pairs) == len(SOURCES) ** 2 and len(match.again) == len(SOURCES)
+        if not is_whole or not all(-(1 << 20) < number < 1 << 20 for number in points):
             raise ValueError(f"category {category.code} with points out of range")
         # Lengths are squared, two of them together.
         if not all(0 <= number < 1 << 30 for number in lengths):

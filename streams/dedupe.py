@@ -117,7 +117,7 @@ class DedupeRules:
                 match.same_place_decay_ms, match.rethink_ms,
                 match.base, match.prior or 0, match.same_place, match.text_percent, match.busy_percent,
                 match.rival_percent, match.gap_percent, match.rhythm_percent, match.rethink,
-                match.sigmas, match.reopening, match.pairs,
+                match.sigmas, match.reopening, match.pairs, match.again,
                 terms.groups[category.group], category.odds, category.confirm_odds, category.event, match.prior is None,
             )  # fmt: skip
             similar[:, number] = match.unrelated

@@ -91,8 +91,8 @@ RULE = np.dtype(
         ("same_decay_ms", "i8"), ("rethink_ms", "i8"),
         ("base", "i4"), ("prior", "i4"), ("same_place", "i4"), ("text_percent", "i4"), ("busy_percent", "i4"),
         ("rival_percent", "i4"), ("gap_percent", "i4"), ("rhythm_percent", "i4"), ("rethink", "i4"),
-        ("sigmas", "i4"), ("reopening", "i4"), ("pairs", "i4", (16,)), ("group", "i4"), ("odds", "i4", (4,)),
-        ("confirm_odds", "i4"), ("is_event", "?"), ("any_score", "?"),
+        ("sigmas", "i4"), ("reopening", "i4"), ("pairs", "i4", (16,)), ("again", "i4", (4,)), ("group", "i4"),
+        ("odds", "i4", (4,)), ("confirm_odds", "i4"), ("is_event", "?"), ("any_score", "?"),
     ]
 )  # fmt: skip
 """What a category's terms say (`streams.terms.MatchTerms`)."""
@@ -116,7 +116,7 @@ LOOSE = np.dtype(
 CORRECTION = np.dtype(
     [
         ("row", "i8"), ("loose_at", "i4"), ("left", "i4"), ("joined", "i4"), ("score", "i4"), ("left_score", "i4"),
-        ("cm2", "i8"), ("gap_ms", "i8"), ("allowed_cm", "i8"), ("same", "i1"), ("terms", "i4", (10,)),
+        ("cm2", "i8"), ("gap_ms", "i8"), ("allowed_cm", "i8"), ("same", "i1"), ("terms", "i4", (11,)),
     ]
 )  # fmt: skip
 """A second thought: the row of the report that led to it, the place of the loose one, and its old and new incident."""
@@ -146,9 +146,9 @@ assert len(SOURCES) == 4, "by_source has a place for each source"
 places for loose reports ever used; has the first free one of these, -1 for none; counts the corrections of one batch,
 the witnesses and the loose reports; and, from there on, the incidents at each of `streams.feedback.STATUSES`."""
 
-TERMS = ("nearness", "distance", "gap", "category", "sources", "same_place", "text", "prior", "busy", "rival")
+TERMS = ("nearness", "distance", "gap", "category", "sources", "same_place", "text", "again", "prior", "busy", "rival")
 """What a score is made of, in hundredths of a power of ten."""
-_NEARNESS, _DISTANCE, _GAP, _CATEGORY, _SOURCES, _SAME_PLACE, _TEXT, _PRIOR, _BUSY, _RIVAL = range(10)
+_NEARNESS, _DISTANCE, _GAP, _CATEGORY, _SOURCES, _SAME_PLACE, _TEXT, _AGAIN, _PRIOR, _BUSY, _RIVAL = range(11)
 assert TERMS == SCORE_TERMS
 
 NOT_THE_SAME, SAME_SPOT, SAME_DEVICE, SAME_ASSET, SAME_ADDRESS = range(5)
@@ -391,7 +391,7 @@ def _same_place(cm2: Any, same_place_cm: Any, places: Any, number: Any, incident
 @_jit
 def _score(
     rule: Any, is_same: Any, cm2: Any, accuracy: Any, other_accuracy: Any, gap: Any, span: Any, further: Any,
-    source: Any, other_source: Any, category_points: Any, text: Any, terms: Any,
+    source: Any, other_source: Any, category_points: Any, text: Any, is_again: Any, terms: Any,
 ) -> Any:  # fmt: skip
     """Sum of the terms between a report and one incident, which are left in ``terms``."""
     variance = np.int64(accuracy) * np.int64(accuracy) + np.int64(other_accuracy) * np.int64(other_accuracy)
@@ -407,6 +407,7 @@ def _score(
     terms[_SOURCES] = rule.pairs[other_source * 4 + source]
     terms[_SAME_PLACE] = 0 if is_same == NOT_THE_SAME else rule.same_place
     terms[_TEXT] = (text * np.int64(rule.text_percent)) // 100
+    terms[_AGAIN] = rule.again[source] if is_again else 0
     terms[_PRIOR] = rule.prior
     score = np.int64(0)
     for term in range(_BUSY):
@@ -563,6 +564,15 @@ def _hear_witness(
         witnesses[at].reports = 1
     incidents[number].witness_count += 1
     _believe(number, odds, incidents)
+
+
+@_jit
+def _is_heard(number: Any, witness: Any, horizon: Any, witnesses: Any) -> Any:
+    """Whether that witness has spoken of the incident, and is remembered."""
+    if witness == 0:
+        return False
+    at = _find_witness(witnesses, number, witness)
+    return witnesses[at].incident >= 0 and witnesses[at].heard_ms >= horizon
 
 
 @_jit
@@ -809,9 +819,9 @@ PAST, PAST_SCORE, PAST_CM2, OTHERS, FOUND = range(12, 17)
 
 @_jit
 def _consider(
-    other: Any, cm2: Any, reach: Any, held_from: Any, time: Any, accuracy: Any, source: Any, category: Any, places: Any,
-    signature: Any, has_text: Any, rules: Any, similar: Any, text_points: Any, incidents: Any, signatures: Any,
-    marks: Any, found: Any, terms: Any, best_terms: Any,
+    other: Any, cm2: Any, reach: Any, held_from: Any, horizon: Any, time: Any, accuracy: Any, source: Any,
+    category: Any, places: Any, signature: Any, has_text: Any, witness: Any, rules: Any, similar: Any, text_points: Any,
+    incidents: Any, signatures: Any, marks: Any, witnesses: Any, found: Any, terms: Any, best_terms: Any,
 ) -> None:  # fmt: skip
     """Score an incident that is near enough, and remember it if it is among the best two."""
     of = rules[incidents[other].category]
@@ -832,11 +842,12 @@ def _consider(
             bits = _differing_bits(signature, signatures[other, kept])
             points = np.int64(text_points[64 * len(signature) - bits])
             text = points if kept == 0 else max(text, points)
+    is_again = of.again[source] != 0 and _is_heard(other, witness, horizon, witnesses)
     score = _score(
         of, is_same, cm2, accuracy, incidents[other].accuracy_cm, gap,
         incidents[other].last_ms - incidents[other].first_ms, np.int64(incidents[other].report_count) - 1, source,
         incidents[other].source,
-        np.int64(similar[category, incidents[other].category]), text, terms,
+        np.int64(similar[category, incidents[other].category]), text, is_again, terms,
     )  # fmt: skip
     if this == AFTER_ITS_END:
         terms[_PRIOR] += of.reopening
@@ -914,7 +925,8 @@ def _rethink(
                 of, is_same, cm2, one.accuracy_cm, incidents[number].accuracy_cm,
                 abs(one.time_ms - incidents[number].opened_ms), np.int64(0), np.int64(0), one.source,
                 incidents[number].source,
-                np.int64(similar[one.category, incidents[number].category]), np.int64(0), terms,
+                np.int64(similar[one.category, incidents[number].category]), np.int64(0),
+                _is_heard(number, one.witness, now - remember_ms, witnesses), terms,
             )  # fmt: skip
             if cm2 <= reach * reach and score >= max(np.int64(one.score) + of.rethink, np.int64(0)):
                 terms[_BUSY] = 0
@@ -1150,9 +1162,9 @@ def decide(
                                 and np.int64(squares[slot].lat_e7) // side_y == line
                             ):
                                 _consider(
-                                    other, cm2, reach, now - lateness_ms, time[i], accuracy[i], source[i], kind,
-                                    places[i], signature[i], has_text, rules, similar, text_points, incidents,
-                                    signatures, marks, found, these, best_terms,
+                                    other, cm2, reach, now - lateness_ms, now - remember_ms, time[i], accuracy[i],
+                                    source[i], kind, places[i], signature[i], has_text, witness[i], rules, similar,
+                                    text_points, incidents, signatures, marks, witnesses, found, these, best_terms,
                                 )  # fmt: skip
                         slot = (slot + 1) & mask
             if places[i, _ASSET] != 0:
@@ -1169,9 +1181,9 @@ def decide(
                         # Those nearer were found above.
                         if dx * dx + dy * dy > reach * reach and of.group == group:
                             _consider(
-                                other, dx * dx + dy * dy, reach, now - lateness_ms, time[i], accuracy[i], source[i],
-                                kind, places[i], signature[i], has_text, rules, similar, text_points, incidents,
-                                signatures, marks, found, these, best_terms,
+                                other, dx * dx + dy * dy, reach, now - lateness_ms, now - remember_ms, time[i],
+                                accuracy[i], source[i], kind, places[i], signature[i], has_text, witness[i], rules,
+                                similar, text_points, incidents, signatures, marks, witnesses, found, these, best_terms,
                             )  # fmt: skip
                     slot = (slot + 1) & (len(assets) - 1)
 

@@ -273,6 +273,7 @@ _TERMS = {
     "sources": "how often these two sources see one event",
     "same_place": "it is at the same place",
     "text": "how alike the words are",
+    "again": "who reports it has reported it before",
     "prior": "before all evidence",
     "busy": "other incidents of the kind are near",
     "rival": "another incident is nearly as likely",

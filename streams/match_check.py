@@ -5,7 +5,7 @@ window is joined, the best first); ``spread_m`` three tenths of the radius; ``al
 radius; ``decay_s`` and ``same_place_window_s`` the window, ``same_place_decay_s`` that one; ``same_place_m`` 2,
 ``same_place`` 50; ``gap_percent``, ``text_percent`` and ``rival_percent`` 100, ``rhythm_percent`` and ``busy_percent``
 0; ``unrelated`` 0.3; ``reopening`` 0; ``sigmas`` 1; ``rethink`` 50, ``rethink_s`` 0; no ``pairs``, a table of points by
-founding and joining source, ``patrol-patrol = -300``.
+founding and joining source, ``patrol-patrol = -300``, and no ``again``, one by source, ``hotline = 100``.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def read_match(common: TomlTable | None, own: TomlTable | None, radius_m: float,
         rethink=read.points("rethink", 50) or 0,
         rethink_s=read.number("rethink_s", 0, 0, YEAR_S),
         pairs=_read_pairs(common) | _read_pairs(own),
+        again=_read_again(common) | _read_again(own),
     )
     if own is None:
         return match
@@ -91,4 +92,18 @@ def _read_pairs(table: TomlTable | None) -> dict[tuple[str, str], int]:
             continue
         found[one, other] = pairs.whole(key, 0, -POINTS_MAX, POINTS_MAX)
     table.sound &= pairs.sound
+    return found
+
+
+def _read_again(table: TomlTable | None) -> dict[str, int]:
+    again = None if table is None else table.table("again")
+    if table is None or again is None:
+        return {}
+    found: dict[str, int] = {}
+    for key in again.values:
+        if key in SOURCES:
+            found[key] = again.whole(key, 0, -POINTS_MAX, POINTS_MAX)
+        else:
+            again.fault(key, f"{shown(key)} is no source; one of {', '.join(SOURCES)}")
+    table.sound &= again.sound
     return found

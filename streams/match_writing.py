@@ -80,9 +80,10 @@ def fitted_catalogue(files: Mapping[str, bytes], pack: CityPack, fitted: Fitted,
 
 
 def _plain(category: Category) -> Category:
-    """Without pairs of no points: a pack may name them or not."""
+    """Without pairs and sources of no points: a pack may name them or not."""
     pairs = {pair: points for pair, points in category.match.pairs.items() if points}
-    return replace(category, match=replace(category.match, pairs=pairs))
+    again = {source: points for source, points in category.match.again.items() if points}
+    return replace(category, match=replace(category.match, pairs=pairs, again=again))
 
 
 _REMEDY = "write each [[category]] and [category.match] as a table with a line for each key"
@@ -100,7 +101,7 @@ def written(text: str, common: Match, fitted: Mapping[str, Category], reasons: M
     added: dict[int, list[str]] = {}
     kept_common: list[str] = []
     for number, (name, start, end) in enumerate(tables):
-        if name in ("match", "match.pairs"):
+        if name in ("match", "match.pairs", "match.again"):
             gone.update(range(start, end))
             kept_common += _kept(lines[start:end], (*_KEPT, *_OWN))
         if name != "category":
@@ -114,7 +115,7 @@ def written(text: str, common: Match, fitted: Mapping[str, Category], reasons: M
         for inner, inner_start, inner_end in tables[number + 1 :]:
             if not inner.startswith("category."):
                 break
-            if inner in ("category.match", "category.match.pairs"):
+            if inner in ("category.match", "category.match.pairs", "category.match.again"):
                 gone.update(range(inner_start, inner_end))
                 kept += _kept(lines[inner_start:inner_end], _KEPT)
             else:
@@ -179,6 +180,7 @@ def _value_line(name: str, value: float) -> str:
 
 
 def _pair_lines(table: str, match: Match, beneath: Match | None) -> list[str]:
+    """The tables within one of ``[match]``: pairs of sources, and who reports again."""
     lines = []
     for one in SOURCES:
         for other in SOURCES:
@@ -186,11 +188,17 @@ def _pair_lines(table: str, match: Match, beneath: Match | None) -> list[str]:
             under = 0 if beneath is None else beneath.pairs.get((one, other), 0)
             if points != under:
                 lines.append(f"{one}-{other} = {points}")
-    return (
-        [f"[{table}.pairs]  # points by the sources of the founding report and of the one that joins", *lines]
-        if lines
-        else []
-    )
+    if lines:
+        lines.insert(0, f"[{table}.pairs]  # points by the sources of the founding report and of the one that joins")
+    before = {} if beneath is None else beneath.again
+    again = [
+        f"{source} = {match.again.get(source, 0)}"
+        for source in SOURCES
+        if match.again.get(source, 0) != before.get(source, 0)
+    ]
+    if again:
+        lines += [f"[{table}.again]  # points where who reports it has reported it before, by source", *again]
+    return lines
 
 
 def _shown(value: float) -> str:

@@ -94,7 +94,7 @@ RULES = (
 """What may have decided on a report (`Why.rule`)."""
 
 SCORE_TERMS = (
-    "nearness", "distance", "gap", "category", "sources", "same_place", "text", "prior", "busy", "rival",
+    "nearness", "distance", "gap", "category", "sources", "same_place", "text", "again", "prior", "busy", "rival",
 )  # fmt: skip
 """What a score is the sum of (`Why.terms`)."""
 

@@ -116,6 +116,8 @@ class Match:
     """How long a report can change its mind; 0: never."""
     pairs: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Points by the source of the founding report and that of the report."""
+    again: Mapping[str, int] = field(default_factory=dict)
+    """Points by the source of the report, where the same caller, worker or device has reported the incident before."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from streams.readings import ReadingRules, RuleTerms
 from streams.witnesses import UNKNOWN_ODDS, odds_of
 
 NO_ODDS = (UNKNOWN_ODDS,) * 4
+NO_POINTS = (0,) * 4
 
 
 class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +55,8 @@ class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
     """Points of a report of another category of the group, by its code; `unrelated` for the others."""
     pairs: tuple[int, ...]
     """Shape (sources, sources) in one row: by the source of the founding report, then that of the report."""
+    again: tuple[int, ...] = NO_POINTS
+    """By source of the report, where its witness has spoken of the incident before."""
 
     @classmethod
     def from_match(cls, match: Match, category: Category, related: Mapping[str, float]) -> MatchTerms:
@@ -80,6 +83,7 @@ class MatchTerms(msgspec.Struct, frozen=True, array_like=True):
             _similarity_points(match.unrelated),
             tuple(sorted((code, _similarity_points(similarity)) for code, similarity in related.items())),
             tuple(match.pairs.get((one, other), 0) for one in SOURCES for other in SOURCES),
+            tuple(match.again.get(source, 0) for source in SOURCES),
         )
 
 

@@ -400,7 +400,13 @@ class Definition:
             if abs(its.time_ms - new.opened_ms) > round(category.window_s * 1000):
                 continue
             match = self.weigh(
-                its, joined, IN_WINDOW, gap_ms=abs(its.time_ms - new.opened_ms), alone=True, measured_from=row.where
+                its,
+                joined,
+                IN_WINDOW,
+                gap_ms=abs(its.time_ms - new.opened_ms),
+                horizon_ms=horizon_ms,
+                alone=True,
+                measured_from=row.where,
             )
             if match is None or match.score < max(member.score + category.match.rethink, 0):
                 continue
@@ -446,6 +452,11 @@ class Definition:
         self.incidents[number] = old
         if has_founded:
             self._confirm(number)
+
+    def _is_heard(self, number: int, row: Row, horizon_ms: int) -> bool:
+        """Whether the report's witness has spoken of the incident, and is remembered."""
+        known = self._witnesses.get((number, (row.source, row.witness))) if row.witness else None
+        return known is not None and known.heard_ms >= horizon_ms
 
     def _hear(self, number: int, row: Row, horizon_ms: int) -> None:
         """Count the report's witness, unless he was, and believe all of them together."""
@@ -521,7 +532,7 @@ class Definition:
             elif how == REOPENS:
                 assert incident.ended_ms is not None
                 gap_ms = row.time_ms - incident.ended_ms
-            match = self.weigh(row, number, how, gap_ms=gap_ms)
+            match = self.weigh(row, number, how, gap_ms=gap_ms, horizon_ms=now - self.remember_ms)
             if match is not None:
                 found.append(match)
         return found
@@ -533,6 +544,7 @@ class Definition:
         how: str,
         *,
         gap_ms: int,
+        horizon_ms: int,
         alone: bool = False,
         measured_from: tuple[int, int] | None = None,
     ) -> Match | None:
@@ -566,6 +578,7 @@ class Definition:
             "sources": match.pairs.get((SOURCES[inside.source], SOURCES[row.source]), 0),
             "same_place": 0 if same is None else match.same_place,
             "text": 0 if alone else self._text(row.signature, inside.texts) * match.text_percent // 100,
+            "again": match.again.get(SOURCES[row.source], 0) if self._is_heard(number, row, horizon_ms) else 0,
             "prior": (match.prior or 0) + (match.reopening if how == REOPENS else 0),
             "busy": 0,
             "rival": 0,

@@ -66,6 +66,10 @@ rethink_s = 5000
 patrol-patrol = -150
 hotline-patrol = 40
 video-video = -37
+[match.again]
+iot = -20
+hotline = 110
+patrol = -90
 """
 OWN_WEIGHTS_TOML = """[category.match]
 prior = 15
@@ -75,6 +79,9 @@ busy_percent = 0
 [category.match.pairs]
 iot-iot = 90
 patrol-patrol = 0
+[category.match.again]
+iot = 45
+hotline = 0
 """
 RELATED_TOML = """
 [[related]]

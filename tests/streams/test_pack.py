@@ -442,6 +442,9 @@ MATCH_ROWS = [
     ("pairs = 3", "fault", "pairs = 3 must be a table"),
     ('pairs = { "patrol-drone" = 1 }', "fault", "'patrol-drone' is no pair of sources"),
     ("pairs = { patrol-patrol = 0.5 }", "fault", "patrol-patrol = 0.5 must be a whole number"),
+    ("again = 3", "fault", "again = 3 must be a table"),
+    ("again = { drone = 1 }", "fault", "'drone' is no source; one of iot, video, hotline, patrol"),
+    ("again = { patrol = 0.5 }", "fault", "patrol = 0.5 must be a whole number"),
     ("prio = 3", "warning", "prio is not a key that is known here"),
 ]
 
@@ -465,20 +468,25 @@ def test_a_fault_of_how_evidence_is_weighed_has_its_file_and_line(of, line, seve
 
 def test_what_one_category_says_of_its_evidence_stands_over_what_all_say():
     common = "\n[match]\nprior = -50\nspread_m = 9\ngap_percent = 70\n[match.pairs]\nvideo-video = 5\niot-iot = 6\n"
-    own = "[category.match]\nspread_m = 30\n[category.match.pairs]\niot-iot = 60\n[category.sla]"
+    common += "[match.again]\nvideo = 7\niot = 8\n"
+    own = (
+        "[category.match]\nspread_m = 30\n[category.match.pairs]\niot-iot = 60\n[category.match.again]\niot = 80\n"
+        "[category.sla]"
+    )
     pack = parse_pack(pack_files(catalogue=edited(CATALOGUE, "[category.sla]", own) + common))
     first, second, _ = sorted((category for category in pack.categories), key=lambda one: one.code != "90001")
     assert (first.match.prior, first.match.spread_m, first.match.gap_percent) == (-50, 30.0, 70)
     assert (second.match.prior, second.match.spread_m, second.match.gap_percent) == (-50, 9.0, 70)
     assert first.match.pairs == {("video", "video"): 5, ("iot", "iot"): 60}
     assert second.match.pairs == {("video", "video"): 5, ("iot", "iot"): 6}
+    assert (first.match.again, second.match.again) == ({"video": 7, "iot": 80}, {"video": 7, "iot": 8})
 
 
 def test_of_what_nobody_says_radius_and_window_decide():
     match = parse_pack(pack_files()).categories[1].match
     assert (match.prior, match.spread_m, match.decay_s, match.same_place_window_s) == (None, 24.0, 7200.0, 7200.0)
     assert match.alike_km2 == pytest.approx(1e6 / (math.pi * 80**2))
-    assert (match.sigmas, match.rethink_s, match.pairs) == (1, 0, {})
+    assert (match.sigmas, match.rethink_s, match.pairs, match.again) == (1, 0, {}, {})
 
 
 @pytest.mark.parametrize(
