@@ -71,7 +71,7 @@ class FittedService:
         return _Learning(reports)
 
 
-DIALS = (0.02, 0.05, 0.1, 0.3)
+DIALS = (0.02, 0.05, 0.07, 0.1, 0.3)
 """A fit takes a minute or two, so not every stop of the rivals' dial has one of its own."""
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from geo.plane import metres_per_degree
 from streams.evaluation import NONE
-from streams.labels import LabelledReports
+from streams.labels import LabelError, LabelledReports
 from streams.messages import SOURCES
 from streams.reports import NO_POSITION
 from streams.signatures import evidence, similarities
@@ -37,6 +37,8 @@ LONGEST_S = 7 * DAY_S
 REACH_M = 80.0
 """And so far from it, beyond what the vaguer position makes of it."""
 SAME_PLACE_M = 2.0
+MOST_PAIRS = 4_000_000
+"""So that a gigabyte is enough: a month of a city has some ten thousand reports and as many pairs."""
 KEPT_TEXTS = 2
 FURTHER = 9
 
@@ -132,7 +134,10 @@ class _Incidents:
 
 
 def pairs_of(labelled: LabelledReports) -> Pairs:
-    """Every labelled report beside every event near it that was reported before, in stream order."""
+    """Every labelled report beside every event near it that was reported before, group by group in stream order.
+
+    Raises `LabelError` where these are more than `MOST_PAIRS`.
+    """
     reports, pack = labelled.reports, labelled.pack
     group_number = {name: number for number, name in enumerate(pack.groups)}
     group_of = np.array([group_number[one.group] for one in pack.categories], np.int64)[reports.category]
@@ -143,16 +148,21 @@ def pairs_of(labelled: LabelledReports) -> Pairs:
     m_lon, m_lat = metres_per_degree(np.where(reports.lat_e7 != NO_POSITION, lat, 0.0))
     x_m, y_m = reports.lon_e7 * 1e-7 * m_lon, lat * m_lat
     accuracy_m, time_s = reports.accuracy_cm / 100.0, reports.time_ms / 1000.0
-    found: list[tuple[float, ...]] = []
+    parts = [np.empty((0, len(Pairs.__dataclass_fields__)))]
     usable = (labelled.cluster != NONE) & (reports.lat_e7 != NO_POSITION)
     for group in np.unique(group_of[usable]).tolist():
         rows = np.flatnonzero(usable & (group_of == group))
         so_far = _Incidents(len(rows))
+        found: list[tuple[float, ...]] = []
         for row in rows.tolist():
             event, source, kind = int(labelled.cluster[row]), int(reports.source[row]), int(reports.category[row])
             columns = (reports.device_key, reports.asset_key, reports.address_key)
             keys = [int(column[row]) for column in columns if column[row]]
             witness = (source, str(reports.witness[row]))
+            if sum(map(len, parts)) + len(found) > MOST_PAIRS:
+                raise LabelError(
+                    f"more than {MOST_PAIRS:,} pairs of a report and an event near it; learn from a shorter time"
+                )
             n = so_far.count
             of = so_far.category[:n]
             m2 = (so_far.x_m[:n] - x_m[row]) ** 2 + (so_far.y_m[:n] - y_m[row]) ** 2
@@ -183,7 +193,9 @@ def pairs_of(labelled: LabelledReports) -> Pairs:
                     )
                 )
             _put(so_far, row, event, keys, witness, kind, x_m, y_m, accuracy_m, time_s, reports.signature)
-    table = np.array(found, np.float64).reshape(len(found), len(Pairs.__dataclass_fields__))
+        if found:
+            parts.append(np.array(found, np.float64))
+    table = np.concatenate(parts)
     return Pairs(*(_typed(name, column) for name, column in zip(Pairs.__dataclass_fields__, table.T, strict=True)))
 
 

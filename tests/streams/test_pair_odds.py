@@ -14,9 +14,11 @@ from scipy.optimize import minimize
 
 from benchmarks.labelled_reports import labelled
 from benchmarks.service import labels_of
+from streams import pair_odds
 from streams.error_model import SCENARIOS, read_error_model, shipped_text
 from streams.evaluation import NONE
 from streams.fitting import figures, figures_before, fit
+from streams.labels import LabelError
 from streams.pack import load_pack
 from streams.pair_odds import LONGEST_S, REACH_M, WINDOWS_S, pairs_of, regressed, rows_of_pairs
 from streams.simulation import simulate, truth_csv
@@ -90,6 +92,12 @@ def test_each_report_stands_beside_each_earlier_event_of_its_group_that_is_near(
         before = [other for other in range(row) if usable[other] and group_of[other] == group_of[row]]
         expected += few.cluster[row] in {few.cluster[other] for other in before}
     assert 0.8 * expected < np.count_nonzero(pairs.is_one) <= expected, "its own event is beside nearly every report"
+
+
+def test_more_pairs_than_memory_is_meant_for_are_refused(another_week, monkeypatch):
+    monkeypatch.setattr(pair_odds, "MOST_PAIRS", 500)
+    with pytest.raises(LabelError, match=r"more than 500 pairs .* a shorter time"):
+        pairs_of(another_week)
 
 
 def test_reports_without_a_label_are_beside_nobody(another_week):
