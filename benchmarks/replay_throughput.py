@@ -153,6 +153,7 @@ def unweighed(pack: CityPack) -> CityPack:
         match = replace(
             category.match, prior=None, spread_m=5_000.0, decay_s=YEAR_S, gap_percent=0, rhythm_percent=0, same_place=0,
             same_place_window_s=category.window_s, text_percent=0, unrelated=1.0, sigmas=1, rethink_s=0.0, pairs={},
+            again={},
         )  # fmt: skip
         categories.append(replace(category, match=match, accuracy_cap_m=30.0))
     return replace(pack, categories=tuple(categories), related=())
