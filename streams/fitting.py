@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import NamedTuple
@@ -31,10 +31,10 @@ from streams.dedupe import Dedupe
 from streams.evaluation import NONE, Index, b_cubed, contingency, joins_an_earlier, pairwise
 from streams.labels import LabelError, LabelledReports
 from streams.messages import SOURCES
-from streams.pack_entries import Category, Match
+from streams.pack_entries import Category, Match, Related
 from streams.pair_odds import pairs_of, rows_of_pairs
 from streams.reports import LocatedReports
-from streams.terms import CategoryTerms, MatchTerms, Terms
+from streams.terms import CategoryTerms, MatchTerms, PackTerms, Terms
 
 HOUR_S = 3600.0
 DAY_S = 86_400.0
@@ -137,14 +137,21 @@ def with_row(category: Category, row: Mapping[str, float]) -> Category:
     return replace(category, radius_m=row.get("radius_m", category.radius_m), window_s=window_s, match=match)
 
 
-def _terms_of(was: CategoryTerms, category: Category) -> CategoryTerms:
-    """The terms of a category that was changed; the similarities that the pack names stay."""
-    match = MatchTerms.from_match(category.match, category, {})
+def _terms_of(was: CategoryTerms, category: Category, row: Mapping[str, float]) -> CategoryTerms:
+    """The terms of a changed category: similarities that the pack names stay, those of the row come to them."""
+    similar = {
+        other if one == category.code else one: similarity
+        for name, similarity in row.items()
+        for one, bar, other in [name.partition("|")]
+        if bar and category.code in (one, other)
+    }
+    match = MatchTerms.from_match(category.match, category, similar)
+    related = tuple(sorted((dict(was.match.related) | dict(match.related)).items()))
     return msgspec.structs.replace(
         was,
         radius_cm=round(category.radius_m * 100),
         window_ms=round(category.window_s * 1000),
-        match=msgspec.structs.replace(match, related=was.match.related),
+        match=msgspec.structs.replace(match, related=related),
     )
 
 
@@ -216,7 +223,8 @@ class _Search:
     def incidents(self, row: Row) -> Index:
         """What the core makes of the part with a row."""
         categories = [
-            _terms_of(was, with_row(category, row)) for was, category in zip(self._was, self._categories, strict=True)
+            _terms_of(was, with_row(category, row), row)
+            for was, category in zip(self._was, self._categories, strict=True)
         ]
         return incidents_of(self.part.reports, categories, self.part.terms)
 
@@ -298,11 +306,21 @@ class Fitted:
         match = with_row(category, {name: value for name, value in self.common.items() if name not in _OWN}).match
         return replace(category, match=match)
 
+    def related(self) -> list[Related]:
+        """The pairs whose similarity is another than that of any two categories of their group."""
+        return [
+            Related(one, other, similarity)
+            for row in self.rows.values()
+            for name, similarity in row.items()
+            for one, bar, other in [name.partition("|")]
+            if bar and similarity != row["unrelated"]
+        ]
+
     def incidents(self) -> Index:
         """What the core makes of all the reports with it."""
         terms = self.labelled.terms
         categories = [
-            _terms_of(terms.categories[number], self.category(category))
+            _terms_of(terms.categories[number], self.category(category), self.rows.get(category.group, {}))
             for number, category in enumerate(self.labelled.pack.categories)
         ]
         return incidents_of(self.labelled.reports, categories, terms)
@@ -318,16 +336,19 @@ def fit(
     dial: float = DIAL,
     seed: int = 1,
     effort: Effort | None = None,
+    anew: Collection[frozenset[str]] = (),
     advance: Callable[[int], None] = lambda _count: None,
 ) -> Fitted:
     """Learn a row for all groups together, then one for each group that has enough labels.
 
     By a regression where nearly all reports have a label (:mod:`.pair_odds`), else by a search.  ``dial`` is what one
     unflagged join costs, in labelled reports missed; where all have a label, ten times the dial is ten times the odds
-    that it takes to join, and the usual dial asks for even ones.  ``advance`` is told of each group done.
+    that it takes to join, and the usual dial asks for even ones.  ``anew`` are the pairs of categories whose
+    similarity in the pack an earlier fit wrote, and no person.  ``advance`` is told of each group done.
     Raises `LabelError` where too few reports are labelled.
     """
     effort = effort or Effort()
+    labelled = _without(labelled, anew)
     labels = labels_by_group(labelled)
     groups = [group for group, count in labels.items() if count >= LEAST_LABELS]
     if not groups:
@@ -336,7 +357,7 @@ def fit(
             "a truth must say of some reports which of them speak of one event"
         )
     if _is_labelled(labelled):
-        common, rows = rows_of_pairs(pairs_of(labelled), labelled.pack.groups, ALIKE_KM2)
+        common, rows = rows_of_pairs(pairs_of(labelled), labelled.pack, ALIKE_KM2)
         for row in (common, *rows.values()):
             row["prior"] -= round(100 * math.log10(max(dial, LEAST_DIAL) / DIAL))
         advance(1 + len(groups))
@@ -350,6 +371,15 @@ def fit(
         rows[group] = _Search(labelled, [group], common, dial).fit(restarts, seed)
         advance(1)
     return Fitted(labelled, common, rows, labels)
+
+
+def _without(labelled: LabelledReports, pairs: Collection[frozenset[str]]) -> LabelledReports:
+    """The same reports, but the pack does not name those pairs."""
+    if not pairs:
+        return labelled
+    related = tuple(one for one in labelled.pack.related if frozenset((one.a, one.b)) not in pairs)
+    pack = replace(labelled.pack, related=related)
+    return replace(labelled, pack=pack, terms=PackTerms(pack))
 
 
 def _is_labelled(labelled: LabelledReports) -> bool:
@@ -410,6 +440,7 @@ def figures_expected(
     seed: int = 1,
     folds: int = FOLDS,
     effort: Effort | None = None,
+    anew: Collection[frozenset[str]] = (),
     advance: Callable[[int], None] = lambda _count: None,
 ) -> Figures:
     """Those to expect of reports that nothing was learnt from: each fold's true events are told apart without it.
@@ -425,7 +456,9 @@ def figures_expected(
     joined = np.zeros(len(labelled), bool)
     for fold in range(folds):
         held = of_report == fold
-        fitted = fit(labelled.hiding(held), dial=dial, seed=seed, effort=effort or Effort(1, 0), advance=advance)
+        fitted = fit(
+            labelled.hiding(held), dial=dial, seed=seed, effort=effort or Effort(1, 0), anew=anew, advance=advance
+        )
         incident = fitted.incidents()
         # The folds' incidents have nothing to do with each other.
         pooled[held] = incident[held] + fold * len(labelled)

@@ -4,6 +4,7 @@ The text is edited, not made anew: categories, labels, comments and their order 
 
 - ``radius_m`` and ``window_s`` of the categories with labels, each in its own line;
 - their ``[category.match]``, which holds what differs from ``[match]``;
+- ``[[related]]``, towards the end: how alike the categories of a group are by their labels, where no person said it;
 - ``[match]``, at the end: what holds for all others.
 
 A catalogue can be written in more ways than this knows, so what comes out is read again and compared.
@@ -15,10 +16,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from streams.evaluation import NONE
 from streams.fitting import Fitted, with_row
 from streams.messages import SOURCES
 from streams.pack import CityPack, PackError, parse_pack
-from streams.pack_entries import CATALOGUE, Category, Match
+from streams.pack_entries import CATALOGUE, Category, Match, Related
 
 FITTED = "# Fitted by `citybrain fit`"
 """How every comment begins that stands here; the next fit replaces it."""
@@ -65,7 +67,8 @@ def fitted_catalogue(files: Mapping[str, bytes], pack: CityPack, fitted: Fitted,
     }
     common = with_row(pack.categories[0], fitted.common).match
     reason = f"{labels} labelled reports of all groups, dial {dial:g}"
-    text = written(files[CATALOGUE].decode("utf-8-sig"), common, categories, reasons, reason)
+    related = {one: _events_of(fitted, one) for one in fitted.related()}
+    text = written(files[CATALOGUE].decode("utf-8-sig"), common, categories, reasons, reason, related)
     made = {**files, CATALOGUE: text.encode()}
     try:
         read = parse_pack(made)
@@ -76,7 +79,45 @@ def fitted_catalogue(files: Mapping[str, bytes], pack: CityPack, fitted: Fitted,
     for was, now in zip(pack.categories, read.categories, strict=True):
         if was.code in categories and _plain(now) != _plain(categories[was.code]):
             raise WritingError(f"category {was.code!r} is written in a way that cannot be edited; {_REMEDY}")
+    if {_pair(one): one.similarity for one in read.related} != {
+        _pair(one): one.similarity for one in (*fitted.labelled.pack.related, *related)
+    }:
+        raise WritingError("its [[related]] are written in a way that cannot be edited; write each as a table")
     return made[CATALOGUE]
+
+
+def fitted_pairs(catalogue: bytes) -> set[frozenset[str]]:
+    """The pairs of categories in ``[[related]]`` that an earlier fit wrote: those are learnt anew."""
+    lines = catalogue.decode("utf-8-sig").splitlines()
+    pairs = set()
+    for start, end in _fitted_related(lines):
+        codes = [found[1] for line in lines[start:end] if (found := _EITHER.match(line))]
+        pairs.add(frozenset(codes))
+    return pairs
+
+
+def _fitted_related(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """First line and the line after the last of each ``[[related]]`` beneath a comment of ours."""
+    return [
+        (start, end)
+        for name, start, end in _tables(lines)
+        if name == "related" and start and lines[start - 1].startswith(FITTED)
+    ]
+
+
+def _pair(related: Related) -> frozenset[str]:
+    return frozenset((related.a, related.b))
+
+
+def _events_of(fitted: Fitted, related: Related) -> str:
+    """On what a similarity rests, in one line."""
+    labelled = fitted.labelled
+    events = [
+        set(labelled.cluster[labelled.reports.category == labelled.pack.category_index(code)].tolist()) - {NONE}
+        for code in (related.a, related.b)
+    ]
+    both = len(events[0] & events[1])
+    return f"{both} of {len(events[0] | events[1])} labelled events have reports of both"
 
 
 def _plain(category: Category) -> Category:
@@ -89,12 +130,22 @@ def _plain(category: Category) -> Category:
 _REMEDY = "write each [[category]] and [category.match] as a table with a line for each key"
 
 
-def written(text: str, common: Match, fitted: Mapping[str, Category], reasons: Mapping[str, str], reason: str) -> str:
+def written(
+    text: str,
+    common: Match,
+    fitted: Mapping[str, Category],
+    reasons: Mapping[str, str],
+    reason: str,
+    related: Mapping[Related, str],
+) -> str:
     """The catalogue ``text`` with ``common`` in ``[match]``, and the categories of ``fitted`` by their code.
 
-    ``reasons`` say, by code, on what a category's values rest, in one line; ``reason`` that of ``common``.
+    ``reasons`` say, by code, on what a category's values rest, in one line; ``reason`` that of ``common``; ``related``
+    has that of each pair with a similarity of its own.
     """
-    lines = [line for line in text.splitlines() if not line.startswith(FITTED)]
+    lines = text.splitlines()
+    former = {at for start, end in _fitted_related(lines) for at in range(start, end)}
+    lines = [line for at, line in enumerate(lines) if at not in former and not line.startswith(FITTED)]
     tables = list(_tables(lines))
     gone: set[int] = set()
     changed: dict[int, str] = {}
@@ -137,12 +188,16 @@ def written(text: str, common: Match, fitted: Mapping[str, Category], reasons: M
         out += added.get(at, [])
     while out and not out[-1].strip():
         out.pop()
+    for one, why in related.items():
+        pair = [f'a = "{one.a}"', f'b = "{one.b}"', f"similarity = {_shown(one.similarity)}"]
+        out += ["", f"{FITTED}: {why}", "[[related]]", *pair]
     out += ["", f"{FITTED}: {reason}", "[match]"]
     out += [_value_line(name, getattr(common, name)) for name in _MEANING if name not in _OWN]
     out += [*kept_common, *_pair_lines("match", common, None)]
     return "\n".join(out) + "\n"
 
 
+_EITHER = re.compile(r"""\s*[ab]\s*=\s*["']([^"']*)["']""")
 _CODE = re.compile(r"""\s*code\s*=\s*["']([^"']*)["']""")
 
 

@@ -24,6 +24,7 @@ from geo.plane import metres_per_degree
 from streams.evaluation import NONE
 from streams.labels import LabelError, LabelledReports
 from streams.messages import SOURCES
+from streams.pack import CityPack
 from streams.reports import NO_POSITION
 from streams.signatures import evidence, similarities
 
@@ -49,6 +50,9 @@ RADII_M = (10.0, 20.0, 40.0, 80.0)
 WINDOWS_S = (HOUR_S, 2 * HOUR_S, 3 * HOUR_S, 6 * HOUR_S, 12 * HOUR_S, DAY_S, 2 * DAY_S, 3 * DAY_S, LONGEST_S)
 WITHIN = 0.995
 """Share of the pairs of one event that radius and window must let through."""
+LEAST_SIMILARITY = 0.001
+LEAST_ALIKE = 20
+"""Pairs of a report of one category and an event of another from which on these two have a similarity of their own."""
 LEAST_PAIRS = 200
 """Pairs of one event from which on a group's own shares say where its window ends."""
 
@@ -69,6 +73,8 @@ _UNSURE_POINTS = 100.0
 _APART = {"prior": 100.0, "gap": 0.6, "rhythm": 0.15, "same_place": 80.0, "text": 0.3, "unrelated": 80.0}
 """How far a group's is from that of all groups; `_APART_POINTS` for the others."""
 _APART_POINTS = 60.0
+_ALIKE_APART = 80.0
+"""How far the points of two categories are from those of any two of their group."""
 _SHAPE_PRICE = 1.0
 """What a group's own shape must gain in log-likelihood, for each e times that a length or time differs."""
 _POINT = math.log(10) / 100
@@ -90,6 +96,10 @@ class Pairs:
         Numbers of the sources of the founding report and of the report.
     text
         Points of the likest of the incident's first two texts.
+    first_kind, kind
+        Numbers of the categories of the incident and of the report.
+    related
+        Points that the pack itself gives the two categories, 0 for the same; NaN where it names no similarity.
     is_one
         Whether they are of one event.
     excess_m
@@ -106,7 +116,9 @@ class Pairs:
     is_same_place: Bools
     text: Floats
     is_again: Bools
-    is_other_category: Bools
+    first_kind: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.int64]
+    related: Floats
     group: npt.NDArray[np.int64]
     is_one: Bools
     excess_m: Floats
@@ -144,6 +156,11 @@ def pairs_of(labelled: LabelledReports) -> Pairs:
     sigmas = np.array([one.match.sigmas for one in pack.categories], np.float64)
     cap_m = np.array([one.accuracy_cap_m for one in pack.categories], np.float64)
     points = evidence()
+    related = np.full((len(pack.categories),) * 2, np.nan)
+    np.fill_diagonal(related, 0.0)
+    for pair in pack.related:
+        one, other = pack.category_index(pair.a), pack.category_index(pair.b)
+        related[one, other] = related[other, one] = 100 * math.log10(max(pair.similarity, LEAST_SIMILARITY))
     lat = reports.lat_e7 * 1e-7
     m_lon, m_lat = metres_per_degree(np.where(reports.lat_e7 != NO_POSITION, lat, 0.0))
     x_m, y_m = reports.lon_e7 * 1e-7 * m_lon, lat * m_lat
@@ -186,7 +203,9 @@ def pairs_of(labelled: LabelledReports) -> Pairs:
                         m2[at] <= SAME_PLACE_M**2 or any(at in so_far.at_place.get(key, ()) for key in keys),
                         likeness,
                         bool(witness[1]) and witness in so_far.witnesses[at],
-                        so_far.category[at] != kind,
+                        so_far.category[at],
+                        kind,
+                        related[so_far.category[at], kind],
                         group,
                         so_far.event[at] == event,
                         max(0.0, math.sqrt(m2[at]) - vague_m[at]),
@@ -203,7 +222,10 @@ def _typed(name: str, column: Floats) -> npt.NDArray[Any]:
     """A column of `Pairs`, all of which are numbers."""
     if name.startswith("is_"):
         return column.astype(np.bool_)
-    return column.astype(np.int64) if name in ("founding", "source", "group") else column.copy()
+    return column.astype(np.int64) if name in _NUMBERS else column.copy()
+
+
+_NUMBERS = ("founding", "source", "first_kind", "kind", "group")
 
 
 def _put(
@@ -242,9 +264,10 @@ def _design(pairs: Pairs, shape: Shape, alike_km2: float) -> tuple[Floats, Float
     variance = np.maximum(pairs.variance_m2 + spread_m**2, 1e-4)
     full = -100 * np.log10(2 * math.pi * alike_km2 * 1e-6 * variance)
     full -= 100 * math.log10(math.e) * pairs.m2 / (2 * variance)
+    full += np.nan_to_num(pairs.related)
     decay = np.where(pairs.is_same_place, same_place_decay_s, decay_s)
     gap = -100 * np.log10(1 + pairs.gap_s / (decay + pairs.span_s))
-    columns = [np.ones(len(gap)), gap, gap * pairs.further, pairs.is_same_place, pairs.text, pairs.is_other_category]
+    columns = [np.ones(len(gap)), gap, gap * pairs.further, pairs.is_same_place, pairs.text, np.isnan(pairs.related)]
     both = pairs.founding * len(SOURCES) + pairs.source
     columns += [both == number for number in range(len(SOURCES) ** 2)]
     columns += [pairs.is_again & (pairs.source == number) for number in range(len(SOURCES))]
@@ -284,9 +307,12 @@ def regressed(x: Floats, full: Floats, is_one: Bools, middle: Floats, sigma: Flo
 
 
 def rows_of_pairs(
-    pairs: Pairs, groups: Sequence[str], alike_km2: float
+    pairs: Pairs, pack: CityPack, alike_km2: float
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """The row that suits all groups, and that of each group with pairs: values of a catalogue by name, as in a pack."""
+    """The row that suits all groups, and that of each group with pairs: values of a catalogue by name, as in a pack.
+
+    ``a|b`` is the similarity of two categories of which the pack says nothing.
+    """
     middle = np.array([_EXPECTED.get(name, 0.0) for name in _NAMES])
     sigma = np.array([_UNSURE.get(name, _UNSURE_POINTS) for name in _NAMES])
     shapes = list(product(SPREADS_M, DECAYS_S, SAME_PLACE_DECAYS_S))
@@ -298,11 +324,37 @@ def rows_of_pairs(
     rows = {}
     for group in np.unique(pairs.group).tolist():
         part = pairs.of(pairs.group == group)
-        own = {shape: regressed(*_design(part, shape, alike_km2), part.is_one, weights, apart) for shape in shapes}
+        kinds, alike = _alike(part)
+        around = np.concatenate([weights, np.zeros(len(kinds))])
+        within = np.concatenate([apart, np.full(len(kinds), _ALIKE_APART)])
+        own = {}
+        for shape in shapes:
+            x, full = _design(part, shape, alike_km2)
+            own[shape] = regressed(np.hstack([x, alike]), full, part.is_one, around, within)
         gain = {shape: own[shape][1] - _SHAPE_PRICE * _far(shape, common) for shape in shapes}
         best = max(shapes, key=gain.__getitem__)
-        rows[groups[group]] = _row(best, own[best][0], _reach(part, reach))
+        found = own[best][0]
+        row = _row(best, found[: len(_NAMES)], _reach(part, reach))
+        unrelated = found[_NAMES.index("unrelated")]
+        for (one, other), points in zip(kinds, found[len(_NAMES) :].tolist(), strict=True):
+            name = "|".join(sorted((pack.categories[one].code, pack.categories[other].code)))
+            row[name] = _similarity(unrelated + points)
+        rows[pack.groups[group]] = row
     return _row(common, weights, reach), rows
+
+
+def _alike(pairs: Pairs) -> tuple[list[tuple[int, int]], Floats]:
+    """Pairs of categories of which much is known, and a column for each, shape (n, pairs of categories)."""
+    low, high = np.minimum(pairs.first_kind, pairs.kind), np.maximum(pairs.first_kind, pairs.kind)
+    unnamed = np.isnan(pairs.related)
+    kinds, counts = np.unique(np.stack([low[unnamed], high[unnamed]], axis=1), axis=0, return_counts=True)
+    named = [(int(one), int(other)) for one, other in kinds[counts >= LEAST_ALIKE].tolist()]
+    columns = [unnamed & (low == one) & (high == other) for one, other in named]
+    return named, np.stack(columns, axis=1).astype(np.float64) if columns else np.zeros((len(low), 0))
+
+
+def _similarity(points: float) -> float:
+    return round(min(1.0, max(LEAST_SIMILARITY, 10 ** (points / 100))), 3)
 
 
 def _far(one: Shape, other: Shape) -> float:
@@ -332,7 +384,7 @@ def _row(shape: Shape, weights: Floats, reach: Mapping[str, float]) -> dict[str,
         "decay_s": shape[1],
         "same_place_decay_s": shape[2],
         "same_place_m": SAME_PLACE_M,
-        "unrelated": round(min(1.0, 10 ** (of["unrelated"] / 100)), 3),
+        "unrelated": _similarity(of["unrelated"]),
         "gap_percent": min(max(0, round(100 * of["gap"])), 1000),
         "rhythm_percent": min(max(0, round(100 * of["rhythm"])), 1000),
         "text_percent": min(max(0, round(100 * of["text"])), 1000),

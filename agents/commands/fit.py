@@ -76,9 +76,10 @@ def fit(
 ) -> None:
     """Learn from RECORDINGs and a truth how the evidence that two reports are one event is to be weighed.
 
-    Writes to --out a copy of the pack --city whose catalogue.toml has the thresholds, windows, radii and weights found,
-    with comments, to be read and overruled.  Labels may be incomplete: a report not flagged is a weak hint, a category
-    without labels is unknown.  Such a one keeps its radius and window and is weighed as all others are together.
+    Writes to --out a copy of the pack --city whose catalogue.toml has the thresholds, windows, radii, weights and
+    related categories found, with comments, to be read and overruled.  Labels may be incomplete: a report not flagged
+    is a weak hint, a category without labels is unknown.  Such a one keeps its radius and window and is weighed as all
+    others are together.  A [[related]] that a person wrote stays.
 
     Feedback of dispatchers teaches nothing here yet: it says of an incident what was done, not that two are one.
     """
@@ -92,17 +93,18 @@ def fit(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         fail(f"{out}: there is something already; --out must be a new folder or an empty one")
     pack = load_city(city)
+    anew = _fitted_pairs(city)
     truth = load_truth(truth_path)
     bad_lines: list[BadLine] = []
     try:
         labelled = _labelled(recordings, pack, truth, until, bad_lines)
         rounds = 1 if no_expectation else 4
         with progress("fitting", "category groups") as advance:
-            fitted = fit_labels(labelled, dial=dial, seed=seed, advance=advance)
+            fitted = fit_labels(labelled, dial=dial, seed=seed, anew=anew, advance=advance)
             before = figures_before(labelled)
             after = None
             if rounds > 1:
-                after = figures_expected(labelled, dial=dial, seed=seed, advance=advance)
+                after = figures_expected(labelled, dial=dial, seed=seed, anew=anew, advance=advance)
     except (LabelError, RecordingError) as error:
         fail(str(error))
     _write(city, out, pack, fitted, dial)
@@ -135,6 +137,13 @@ def _labelled(
         at = until if until.tzinfo else until.replace(tzinfo=UTC)
         labelled = labelled.before(round(at.timestamp() * 1000))
     return labelled
+
+
+def _fitted_pairs(city: Path) -> set[frozenset[str]]:
+    from streams.match_writing import fitted_pairs
+    from streams.pack_entries import CATALOGUE
+
+    return fitted_pairs((city / CATALOGUE).read_bytes())
 
 
 def _write(city: Path, out: Path, pack: CityPack, fitted: Fitted, dial: float) -> None:

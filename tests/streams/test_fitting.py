@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 import numpy as np
 import pytest
 from planted_events import CATALOGUE_TOML, DAY_MS, pack_files, reported
@@ -9,9 +12,10 @@ from planted_events import CATALOGUE_TOML, DAY_MS, pack_files, reported
 from streams.evaluation import NONE, read_truth
 from streams.fitting import START, Effort, Fitted, figures, figures_before, figures_expected, fit, incidents_of, worth
 from streams.labels import LabelError, LabelledReports, LabelledStream
-from streams.match_writing import WritingError, fitted_catalogue
+from streams.match_writing import WritingError, fitted_catalogue, fitted_pairs
 from streams.pack import CityPack, parse_pack
 from streams.privacy import TEST_KEY
+from streams.recording import RecordedMessage
 
 EFFORT = Effort(restarts=1, few=0)
 
@@ -160,3 +164,83 @@ def test_worth_by_hand():
     assert worth(incident, cluster, flag, 0.1) == pytest.approx(-1.0 - 0.1)
     # Flagged as a duplicate of nobody knows what, it is worth something that it joined.
     assert worth(incident, cluster, np.array([0, 1, 0, 1, 1]), 0.1) == pytest.approx(-1.0 + 0.5)
+
+
+# ------------------------------------------------------------------------- categories taken for one another
+
+ALIKE_TOML = """\
+[[category]]
+code = "lamp"
+name = "路灯不亮"
+group = "lights"
+radius_m = 20
+window_s = 7200
+[[category]]
+code = "dark"
+name = "道路昏暗"
+group = "lights"
+radius_m = 20
+window_s = 7200
+[[category]]
+code = "wire"
+name = "架空线缆脱落"
+group = "lights"
+radius_m = 20
+window_s = 7200
+"""
+
+
+def reported_alike(toml: str = ALIKE_TOML) -> LabelledReports:
+    """Of a lamp that fails one caller says `lamp`, the next `dark`; a wire that comes down there is another event."""
+    chance = random.Random(5)
+    messages, truth = [], ["report_id,cluster_id,is_duplicate"]
+    for event in range(60):
+        place, begin_ms = 200.0 * event, DAY_MS + event * 7_200_000
+        said = [("lamp", "l"), (chance.choice(("lamp", "dark")), "l"), ("wire", "w"), ("wire", "w")]
+        for number, (category, which) in enumerate(said):
+            name, time_ms = f"e{event}-{number}", begin_ms + number * 60_000
+            fields = {"id": name, "time": time_ms, "category": category, "lon": place / 111_319.491 - 0.04, "lat": 0.0}
+            value = json.dumps(fields).encode()
+            messages.append(RecordedMessage("hotline.tickets", value, 0, len(messages), time_ms))
+            truth.append(f"{name},{which}{event},{number % 2}")
+    stream = LabelledStream(parse_pack({**pack_files(), "catalogue.toml": toml.encode()}), TEST_KEY)
+    stream.take(messages)
+    return stream.labelled(read_truth(truth))
+
+
+def test_categories_of_one_event_are_found_alike_and_others_are_not():
+    labelled = reported_alike()
+    fitted = fit(labelled)
+    row = fitted.rows["lights"]
+    assert row["dark|lamp"] > row["lamp|wire"]
+    assert figures_before(labelled).pair_precision < 0.6
+    assert figures(fitted.incidents(), labelled).pair_f1 > 0.95
+
+
+def test_what_categories_have_to_do_with_each_other_is_written_and_read_back():
+    """With the events that speak for it; and a second fit puts its own in the place of that."""
+    labelled = reported_alike()
+    fitted = fit(labelled)
+    files = {**pack_files(), "catalogue.toml": ALIKE_TOML.encode()}
+    once = fitted_catalogue(files, labelled.pack, fitted, 0.05)
+    pack = parse_pack({**files, "catalogue.toml": once})
+    assert set(pack.related) == set(fitted.related()) != set()
+    assert "labelled events have reports of both" in once.decode()
+    names = {frozenset((one.a, one.b)) for one in pack.related}
+    assert fitted_pairs(once) == names
+    again = reported_alike(once.decode())
+    assert incidents_of(again.reports, again.terms.categories[:3], again.terms).tolist() == fitted.incidents().tolist()
+    refitted = fit(again, anew=names)
+    assert fitted_catalogue({**files, "catalogue.toml": once}, again.pack, refitted, 0.05) == once
+
+
+def test_what_a_person_wrote_of_two_categories_stays():
+    related = '[[related]]\na = "wire"\nb = "lamp"\nsimilarity = 0.9\n'
+    labelled = reported_alike(ALIKE_TOML + related)
+    fitted = fit(labelled)
+    assert not any("lamp" in name and "wire" in name for name in fitted.rows["lights"])
+    text = fitted_catalogue(
+        {**pack_files(), "catalogue.toml": (ALIKE_TOML + related).encode()}, labelled.pack, fitted, 0.05
+    ).decode()
+    assert related in text
+    assert fitted_pairs(text.encode()) == {frozenset((one.a, one.b)) for one in fitted.related()}

@@ -142,7 +142,7 @@ def test_a_dearer_dial_joins_less(two_weeks, another_week):
 def test_a_group_of_few_pairs_is_near_what_holds_for_all(two_weeks):
     pairs = pairs_of(two_weeks)
     groups = two_weeks.pack.groups
-    common, rows = rows_of_pairs(pairs, groups, 5.0)
+    common, rows = rows_of_pairs(pairs, two_weeks.pack, 5.0)
     count = {name: np.count_nonzero(pairs.group == number) for number, name in enumerate(groups)}
 
     def apart(name):
