@@ -842,7 +842,9 @@ def _consider(
             bits = _differing_bits(signature, signatures[other, kept])
             points = np.int64(text_points[64 * len(signature) - bits])
             text = points if kept == 0 else max(text, points)
-    is_again = of.again[source] != 0 and _is_heard(other, witness, horizon, witnesses)
+    # Who comes back to what was said to be repaired has not come to the next thing.
+    may_be_again = of.again[source] != 0 and this != AFTER_ITS_END
+    is_again = may_be_again and _is_heard(other, witness, horizon, witnesses)
     score = _score(
         of, is_same, cm2, accuracy, incidents[other].accuracy_cm, gap,
         incidents[other].last_ms - incidents[other].first_ms, np.int64(incidents[other].report_count) - 1, source,

@@ -570,6 +570,7 @@ class Definition:
         span_ms = 0 if alone else incident.last_ms - incident.first_ms
         further = 0 if alone else min(incident.report_count - 1, 9)
         gap_percent = match.gap_percent + match.rhythm_percent * further
+        is_again = how != REOPENS and self._is_heard(number, row, horizon_ms)
         terms = {
             "nearness": round(-100 * math.log10(2 * math.pi * match.alike_km2 * 1e-10)) - log_points(variance_cm2),
             "distance": 0 if same == "asset" else -(cm2 * 21_715 // (variance_cm2 * 1000)),
@@ -578,7 +579,7 @@ class Definition:
             "sources": match.pairs.get((SOURCES[inside.source], SOURCES[row.source]), 0),
             "same_place": 0 if same is None else match.same_place,
             "text": 0 if alone else self._text(row.signature, inside.texts) * match.text_percent // 100,
-            "again": match.again.get(SOURCES[row.source], 0) if self._is_heard(number, row, horizon_ms) else 0,
+            "again": match.again.get(SOURCES[row.source], 0) if is_again else 0,
             "prior": (match.prior or 0) + (match.reopening if how == REOPENS else 0),
             "busy": 0,
             "rival": 0,
