@@ -24,6 +24,7 @@ from matplotlib.axes import Axes
 
 TITLES = {
     "boston": "Boston, September 2011, fitted on July and August",
+    "boston, to 21 Sept": "Boston, 1 to 21 September 2011, before every lamp was keyed twice",
     "rolling": "Boston, half months, each fitted on the weeks before",
     "week": "simulated week",
     "storm": "simulated storm",
