@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geo.plane import metres_per_degree
+from streams.dedupe_kernels import KEPT_SIGNATURES
 from streams.evaluation import NONE
 from streams.labels import LabelError, LabelledReports
 from streams.messages import SOURCES
@@ -40,7 +41,6 @@ REACH_M = 80.0
 SAME_PLACE_M = 2.0
 MOST_PAIRS = 4_000_000
 """So that a gigabyte is enough: a month of a city has some ten thousand reports and as many pairs."""
-KEPT_TEXTS = 2
 FURTHER = 9
 
 SPREADS_M = (3.0, 6.0, 10.0, 15.0, 25.0)
@@ -165,7 +165,7 @@ def pairs_of(labelled: LabelledReports) -> Pairs:
     m_lon, m_lat = metres_per_degree(np.where(reports.lat_e7 != NO_POSITION, lat, 0.0))
     x_m, y_m = reports.lon_e7 * 1e-7 * m_lon, lat * m_lat
     accuracy_m, time_s = reports.accuracy_cm / 100.0, reports.time_ms / 1000.0
-    parts = [np.empty((0, len(Pairs.__dataclass_fields__)))]
+    parts, count = [np.empty((0, len(Pairs.__dataclass_fields__)))], 0
     usable = (labelled.cluster != NONE) & (reports.lat_e7 != NO_POSITION)
     for group in np.unique(group_of[usable]).tolist():
         rows = np.flatnonzero(usable & (group_of == group))
@@ -176,7 +176,7 @@ def pairs_of(labelled: LabelledReports) -> Pairs:
             columns = (reports.device_key, reports.asset_key, reports.address_key)
             keys = [int(column[row]) for column in columns if column[row]]
             witness = (source, str(reports.witness[row]))
-            if sum(map(len, parts)) + len(found) > MOST_PAIRS:
+            if count + len(found) > MOST_PAIRS:
                 raise LabelError(
                     f"more than {MOST_PAIRS:,} pairs of a report and an event near it; learn from a shorter time"
                 )
@@ -214,6 +214,7 @@ def pairs_of(labelled: LabelledReports) -> Pairs:
             _put(so_far, row, event, keys, witness, kind, x_m, y_m, accuracy_m, time_s, reports.signature)
         if found:
             parts.append(np.array(found, np.float64))
+            count += len(found)
     table = np.concatenate(parts)
     return Pairs(*(_typed(name, column) for name, column in zip(Pairs.__dataclass_fields__, table.T, strict=True)))
 
@@ -242,14 +243,14 @@ def _put(
         so_far.founding[at], so_far.category[at], so_far.event[at] = witness[0], kind, event
         so_far.texts.append([])
         so_far.witnesses.append(set())
-    elif 0 < 2 * accuracy_m[row] <= so_far.accuracy_m[at] or (accuracy_m[row] == 0 < so_far.accuracy_m[at]):
+    elif so_far.accuracy_m[at] > 0 and 2 * accuracy_m[row] <= so_far.accuracy_m[at]:
         so_far.x_m[at], so_far.y_m[at], so_far.accuracy_m[at] = x_m[row], y_m[row], accuracy_m[row]
     so_far.reports[at] += 1
     so_far.first_s[at] = min(so_far.first_s[at], time_s[row])
     so_far.last_s[at] = max(so_far.last_s[at], time_s[row])
     for key in keys:
         so_far.at_place.setdefault(key, set()).add(at)
-    if len(so_far.texts[at]) < KEPT_TEXTS and signature[row].any():
+    if len(so_far.texts[at]) < KEPT_SIGNATURES and signature[row].any():
         so_far.texts[at].append(signature[row])
     if witness[1]:
         so_far.witnesses[at].add(witness)

@@ -91,7 +91,7 @@ class LocatedReports:
     device_key, asset_key, address_key : uint64
         Hashes of whatever may tell that two reports speak of one place; 0 where there is none.
     signature : uint64, shape (n, words)
-        Of address and text (:mod:`streams.signatures`); all zero where there is none.
+        Of the text (:mod:`streams.signatures`); all zero where there is none.
     content : uint32
         Hash of what the message says (label, position, asset, address, text); 0 where it must not be compared.
     report_id, platform, device, witness, asset_id, address, text : object (str)

@@ -150,10 +150,10 @@ def signatures(texts: Sequence[str | None], vocabulary: Vocabulary | None = None
     return _read(texts, vocabulary, salt, np.zeros((0, 0), np.uint64))
 
 
-def features(texts: Sequence[str], vocabulary: Vocabulary | None = None) -> npt.NDArray[np.uint64]:
+def features(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
     """Hashes of what has a vote in each text, zeros after the last; shape (n, MOST_FEATURES)."""
     found = np.zeros((len(texts), kernels.MOST_FEATURES), np.uint64)
-    _read(texts, vocabulary, 0, found)
+    _read(texts, None, 0, found)
     return found
 
 

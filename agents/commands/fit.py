@@ -81,6 +81,9 @@ def fit(
     is a weak hint, a category without labels is unknown.  Such a one keeps its radius and window and is weighed as all
     others are together.  A [[related]] that a person wrote stays.
 
+    Where nearly all reports are labelled a regression tells the weights in seconds; else a search does, in minutes,
+    and leaves [[related]] alone.
+
     Feedback of dispatchers teaches nothing here yet: it says of an incident what was done, not that two are one.
     """
     from streams.fitting import figures_before, figures_expected

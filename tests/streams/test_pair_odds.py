@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -14,6 +15,7 @@ from scipy.optimize import minimize
 
 from benchmarks.labelled_reports import labelled
 from benchmarks.service import labels_of
+from geo.plane import metres_per_degree
 from streams import pair_odds
 from streams.error_model import SCENARIOS, read_error_model, shipped_text
 from streams.evaluation import NONE
@@ -21,6 +23,7 @@ from streams.fitting import figures, figures_before, fit
 from streams.labels import LabelError
 from streams.pack import load_pack
 from streams.pair_odds import LONGEST_S, REACH_M, WINDOWS_S, pairs_of, regressed, rows_of_pairs
+from streams.reports import NO_POSITION
 from streams.simulation import simulate, truth_csv
 
 START = datetime(2026, 6, 1, tzinfo=timezone(timedelta(hours=8)))
@@ -77,21 +80,73 @@ def test_evidence_without_reports_stays_what_was_expected():
 # -------------------------------------------------------------------------------------------------------- pairs
 
 
+def plain_pairs(labelled):
+    """Every report beside every earlier event of its group that is near, by plain loops."""
+    pack, reports = labelled.pack, labelled.reports
+    rows = [row for row in range(len(labelled)) if labelled.cluster[row] != NONE and reports.lat_e7[row] != NO_POSITION]
+    members, found = {}, []
+
+    def at(row):
+        m_lon, m_lat = (float(one) for one in metres_per_degree(reports.lat_e7[row] * 1e-7))
+        return reports.lon_e7[row] * 1e-7 * m_lon, reports.lat_e7[row] * 1e-7 * m_lat
+
+    def anchor(of):
+        best = of[0]
+        for row in of[1:]:
+            if reports.accuracy_cm[best] > 0 and 2 * reports.accuracy_cm[row] <= reports.accuracy_cm[best]:
+                best = row
+        return best
+
+    def places(row):
+        keys = (reports.device_key, reports.asset_key, reports.address_key)
+        return {int(column[row]) for column in keys} - {0}
+
+    for row in rows:
+        group = pack.categories[reports.category[row]].group
+        for event, of in members.items():
+            founding = pack.categories[reports.category[of[0]]]
+            if founding.group != group:
+                continue
+            where = anchor(of)
+            vague_cm = max(reports.accuracy_cm[row], reports.accuracy_cm[where])
+            vague_m = min(founding.match.sigmas * vague_cm / 100, founding.accuracy_cap_m)
+            away_m = math.dist(at(row), at(where))
+            times = [int(reports.time_ms[other]) for other in of]
+            if away_m > REACH_M + vague_m or reports.time_ms[row] - max(times) > 1000 * LONGEST_S:
+                continue
+            witness = (reports.source[row], reports.witness[row])
+            gap_ms = max(0, reports.time_ms[row] - max(times), min(times) - reports.time_ms[row])
+            found.append(
+                (
+                    round(away_m, 3),
+                    gap_ms / 1000,
+                    (max(times) - min(times)) / 1000,
+                    min(len(of) - 1, 9),
+                    int(reports.source[of[0]]),
+                    int(reports.source[row]),
+                    away_m <= 2 or any(places(row) & places(other) for other in of),
+                    bool(witness[1]) and any(witness == (reports.source[o], reports.witness[o]) for o in of),
+                    event == (group, labelled.cluster[row]),
+                    round(max(0.0, away_m - vague_m), 3),
+                )
+            )
+        members.setdefault((group, labelled.cluster[row]), []).append(row)
+    return found
+
+
 def test_each_report_stands_beside_each_earlier_event_of_its_group_that_is_near(another_week):
-    """Counted by hand: one row for every earlier event of the group that is within reach and not too long ago."""
-    few = another_week.take(np.arange(400))
+    """Against the same by plain loops: which pairs there are, and all but texts of what is told of them."""
+    few = another_week.take(np.arange(500))
     pairs = pairs_of(few)
-    assert len(pairs.m2) > 100
-    assert (np.sqrt(pairs.m2) - pairs.excess_m <= 300).all(), "no more than the cap is forgiven"
-    assert (pairs.excess_m <= REACH_M).all()
-    assert (pairs.gap_s <= LONGEST_S).all()
-    group_of = np.array([few.pack.groups.index(one.group) for one in few.pack.categories])[few.reports.category]
-    usable = (few.cluster != NONE) & (few.reports.lat_e7 != -(2**31))
-    expected = 0
-    for row in np.flatnonzero(usable).tolist():
-        before = [other for other in range(row) if usable[other] and group_of[other] == group_of[row]]
-        expected += few.cluster[row] in {few.cluster[other] for other in before}
-    assert 0.8 * expected < np.count_nonzero(pairs.is_one) <= expected, "its own event is beside nearly every report"
+    columns = (
+        np.round(np.sqrt(pairs.m2), 3), pairs.gap_s, pairs.span_s, pairs.further, pairs.founding, pairs.source,
+        pairs.is_same_place, pairs.is_again, pairs.is_one, np.round(pairs.excess_m, 3),
+    )  # fmt: skip
+    found = sorted(zip(*(column.tolist() for column in columns), strict=True))
+    expected = sorted(plain_pairs(few))
+    assert np.array(found, float) == pytest.approx(np.array(expected, float), abs=0.002)
+    assert len(found) > 300
+    assert {one[-2] for one in found} == {one[6] for one in found} == {one[7] for one in found} == {True, False}
 
 
 def test_more_pairs_than_memory_is_meant_for_are_refused(another_week, monkeypatch):

@@ -68,15 +68,16 @@ def test_each_case_is_an_event_of_its_own(pack):
     assert all(event.end_ms > event.start_ms for event in made)
 
 
-@pytest.mark.parametrize("none", ["per_day = 0", "per_day = 40\nkinds = { '06010' = 0 }", "per_day = 40\nkinds = {}"])
-def test_without_rounds_or_kinds_there_are_no_rows(pack, none):
-    text = ROUNDS_ONLY.replace("per_day = 40", none)
-    if "{}" in none:
-        text = text.replace("kinds = {}", "kinds = { '99999' = 1 }")  # a table is overlaid: an unknown kind is left out
-    found, model, _ = drawn(pack, text)
-    assert ("kinds" in none) == bool(model.patrol.rounds.per_day)
-    assert not [row for row in found if row.category.code in ("06010", "99999")]
-    assert bool(found) == ("kinds" in none), "the shipped kinds stay"
+def test_a_day_as_shipped_has_no_rounds(pack):
+    assert drawn(pack, "[events]\nper_day = 0")[0] == []
+
+
+def test_kinds_that_weigh_nothing_or_are_no_category_of_the_pack_are_never_filed(pack):
+    none = "".join(f"'{code}' = 0\n" for code in read_error_model().patrol.rounds.kinds)
+    kinds = f"[patrol.rounds.kinds]\n{none}'99999' = 5\n"
+    assert drawn(pack, f"{ROUNDS_ONLY}\n{kinds}")[0] == []
+    found, _, _ = drawn(pack, f"{ROUNDS_ONLY}\n{kinds}'06036' = 1\n")
+    assert {row.category.code for row in found} == {"06036"}
 
 
 def test_what_only_workers_mind_is_filed_once_by_one_of_them(pack):
