@@ -316,6 +316,9 @@ class DispatchModel(_Section, frozen=True, kw_only=True):
     close_s: NotNegative
     rejected: Share
     found_out: Share
+    duplicate_seen: Share
+    duplicate_mistaken: Share
+    misjoined_seen: Share
     left_lying: Share
     skipped: Share
     only_said: Share

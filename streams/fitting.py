@@ -77,9 +77,6 @@ SHIFTS = ((-60, 0.25), (0, 0.5), (60, 0.25))
 DIAL = 0.05
 """What one unflagged join costs, where a report wholly missed costs one."""
 LEAST_DIAL = 0.001
-MOST = 0.9
-"""Share of the reports of which anything is known that must have a label, for a regression to tell more than a search:
-then it is known of nearly all pairs of reports whether they are one event or two."""
 LEAST_LABELS = 4
 """Labelled reports of a group from which on it gets a row of its own."""
 FOLDS = 3
@@ -356,7 +353,7 @@ def fit(
             f"no category group has {LEAST_LABELS} labelled reports or more; "
             "a truth must say of some reports which of them speak of one event"
         )
-    if _is_labelled(labelled):
+    if labelled.is_complete:
         common, rows = rows_of_pairs(pairs_of(labelled), labelled.pack, ALIKE_KM2)
         for row in (common, *rows.values()):
             row["prior"] -= round(100 * math.log10(max(dial, LEAST_DIAL) / DIAL))
@@ -380,12 +377,6 @@ def _without(labelled: LabelledReports, pairs: Collection[frozenset[str]]) -> La
     related = tuple(one for one in labelled.pack.related if frozenset((one.a, one.b)) not in pairs)
     pack = replace(labelled.pack, related=related)
     return replace(labelled, pack=pack, terms=PackTerms(pack))
-
-
-def _is_labelled(labelled: LabelledReports) -> bool:
-    """Whether most of what is known of the reports is which of them speak of one event."""
-    has_label = labelled.cluster != NONE
-    return bool(np.count_nonzero(has_label) >= MOST * np.count_nonzero(has_label | (labelled.flag != NONE)))
 
 
 def labels_by_group(labelled: LabelledReports) -> dict[str, int]:

@@ -474,6 +474,8 @@ class Intake:
         if incident_parts(self.pack.code, message.incident_id) is None:
             detail = f"{shown(message.incident_id)} is no incident of {self.pack.name}"
             return Refusal(Reason.UNKNOWN_INCIDENT, "incident_id", detail)
+        if message.duplicate_of == message.incident_id:
+            return Refusal(Reason.OUT_OF_RANGE, "duplicate_of", "is the incident itself; name the other one")
         return None
 
     def _feedback(self, row: int, before: int, time_ms: int, ingested_ms: int, decoded: DecodedRecords) -> Feedback:

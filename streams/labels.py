@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from streams.evaluation import NONE, Index, Truth
 from streams.feedback import Feedback
+from streams.feedback_labels import FeedbackLabels, labels_of
 from streams.intake import Intake
-from streams.messages import REPORTS, SOURCES, Outcome
+from streams.messages import REPORTS, SOURCES, FeedbackMessage, Outcome
 from streams.pack import CityPack
 from streams.recording import RecordedMessage
 from streams.reports import LocatedReports
@@ -23,6 +25,11 @@ from streams.shard import Shard
 from streams.source_records import SourceRecords
 from streams.terms import Terms
 
+MOST = 0.9
+"""Share of the reports of which anything is known that must have a label, for labels to be complete: then it is known
+of nearly all pairs of reports whether they are one event or two."""
+
+_MESSAGE = msgspec.json.Decoder(FeedbackMessage)
 _NO_REPORT = {Outcome.REPEAT.value, Outcome.AMENDED.value, Outcome.NOT_AN_EVENT.value}
 
 
@@ -59,9 +66,20 @@ class LabelledReports:
         """The same reports, but nothing is known of those ``rows``."""
         return replace(self, cluster=np.where(rows, NONE, self.cluster), flag=np.where(rows, NONE, self.flag))
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether `MOST` of what is known of the reports is which of them speak of one event."""
+        has_label = self.cluster != NONE
+        return bool(np.count_nonzero(has_label) >= MOST * np.count_nonzero(has_label | (self.flag != NONE)))
+
     def before(self, time_ms: int) -> LabelledReports:
-        """The reports of before a time; of a true event of which only one is left, nothing is known."""
+        """The reports of before a time.
+
+        Where labels are incomplete nothing is known of a true event of which only one report is left.
+        """
         early = self.take(self.reports.time_ms < time_ms)
+        if self.is_complete:
+            return early
         known = early.cluster[early.cluster != NONE]
         size = np.bincount(known, minlength=int(self.cluster.max(initial=0)) + 1)
         alone = (early.cluster != NONE) & (size[early.cluster] < 2)
@@ -69,7 +87,7 @@ class LabelledReports:
 
 
 class LabelledStream:
-    """Takes a recording in, chunk by chunk; then `labelled` joins it with a truth."""
+    """Takes a recording in, chunk by chunk; then a truth or its own feedback gives the labels."""
 
     def __init__(self, pack: CityPack, key: bytes) -> None:
         self._pack = pack
@@ -78,7 +96,9 @@ class LabelledStream:
         self._topics = set(self._intake.topics)
         self._records = SourceRecords()
         self._parts: list[LocatedReports] = []
-        self.feedback: list[Feedback] = []
+        self._incidents: list[str] = []
+        self._row_of: dict[str, int] = {}
+        self._feedback: list[Feedback] = []
 
     def take(self, messages: Sequence[RecordedMessage]) -> None:
         """Some records, in order; those of other topics are ignored."""
@@ -89,13 +109,20 @@ class LabelledStream:
             )
         records = [self._records.of(one) for one in messages if one.topic in self._topics]
         batch = self._intake.take(records)
-        self.feedback += batch.feedback
+        self._feedback += batch.feedback
         decisions = self._shard.apply(batch.reports, self._pack.version, batch.feedback)
         rows, categories = [], []
         for row, one in zip(decisions.rows.tolist(), decisions.assignments, strict=True):
-            if one.revision == 0 and one.outcome not in _NO_REPORT:
+            if one.outcome in _NO_REPORT or one.incident_id is None:
+                continue
+            if one.revision == 0:
+                self._row_of[one.origin] = len(self._incidents)
+                self._incidents.append(one.incident_id)
                 rows.append(row)
                 categories.append(self._pack.category_index(one.category))
+            else:
+                # A second thought.
+                self._incidents[self._row_of[one.origin]] = one.incident_id
         part = batch.reports.take(np.array(rows, np.int64))
         # Of a reading the rules alone know what it reports.
         part.category = np.array(categories, np.int32)
@@ -133,3 +160,20 @@ class LabelledStream:
         cluster[at[known]] = truth.cluster[known]
         flag[at[known]] = truth.is_duplicate[known]
         return LabelledReports(self._pack, self._intake.terms, reports, cluster, flag)
+
+    def labelled_by_feedback(self, until_ms: int | None = None) -> tuple[LabelledReports, FeedbackLabels]:
+        """All that was taken in, labelled by the feedback among it; what came at ``until_ms`` or later is left out.
+
+        Raises `LabelError` where there is no feedback.
+        """
+        said = [one for one in self._feedback if until_ms is None or one.time_ms < until_ms]
+        if not said:
+            raise LabelError(
+                "the recording has no `dispatch.feedback`, so nothing says which reports are one event; "
+                "record that topic too, or give a truth"
+            )
+        reports = LocatedReports.concatenate(self._parts)
+        names = zip((SOURCES[number] for number in reports.source.tolist()), reports.report_id.tolist(), strict=True)
+        labels = labels_of(self._incidents, list(names), (_MESSAGE.decode(one.value) for one in said))
+        labelled = LabelledReports(self._pack, self._intake.terms, reports, labels.cluster, labels.flag)
+        return labelled if until_ms is None else labelled.before(until_ms), labels

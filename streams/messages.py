@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -209,11 +209,20 @@ class Action(StrEnum):
     REOPEN = "reopen"
 
 
+class ReportName(msgspec.Struct, frozen=True, gc=False):
+    """One report, as its source names it."""
+
+    source: Literal["hotline", "iot", "patrol", "video"]
+    report_id: Id
+
+
 class FeedbackMessage(msgspec.Struct, kw_only=True):
     """What a dispatch centre did with an incident.
 
     The same `id` twice is applied once: of one platform, about one incident.  So nothing is lost of a dispatch centre
     that numbers its messages anew for each incident.
+
+    `duplicate_of` and `misjoined` change no incident.  They are what `citybrain fit` learns from.
     """
 
     id: Id
@@ -224,6 +233,8 @@ class FeedbackMessage(msgspec.Struct, kw_only=True):
     platform: Annotated[str, Meta(max_length=64)] | None = None
     actor: Annotated[str, Meta(max_length=64)] | None = None
     reason: Annotated[str, Meta(max_length=2000)] | None = None
+    duplicate_of: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    misjoined: Annotated[list[ReportName], Meta(max_length=1000)] = []
 
 
 # ------------------------------------------------------------------------------------------------- what we send

@@ -355,7 +355,7 @@ def _alike(pairs: Pairs) -> tuple[list[tuple[int, int]], Floats]:
 
 
 def _similarity(points: float) -> float:
-    return round(min(1.0, max(LEAST_SIMILARITY, 10 ** (points / 100))), 3)
+    return round(float(min(1.0, max(LEAST_SIMILARITY, 10 ** (points / 100)))), 3)
 
 
 def _far(one: Shape, other: Shape) -> float:

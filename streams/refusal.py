@@ -102,6 +102,8 @@ def _bare(hint: Any) -> Any:
     """The type without its constraints: what remains wrong with it is the type itself."""
     if get_origin(hint) is Annotated:
         return _bare(get_args(hint)[0])
+    if get_origin(hint) is list:
+        return list[_bare(get_args(hint)[0])]  # type: ignore[misc]  # a type made at run time
     if args := get_args(hint):
         bare = _bare(args[0])
         for other in args[1:]:

@@ -22,7 +22,7 @@ from datetime import datetime
 
 from streams.dead_letters import DeadLetter
 from streams.error_model import DispatchModel, ErrorModel
-from streams.messages import Assignment, Incident, Status
+from streams.messages import Assignment, Evidence, Incident, Status
 from streams.pack import CityPack
 from streams.privacy import TEST_KEY
 from streams.recording import RecordedMessage
@@ -125,13 +125,13 @@ class _Ground:
         self._model = model
         self._complained_until_ms: dict[Event, int] = {}
 
-    def is_real(self, incident: Incident) -> bool:
-        """Whether the report that founded it speaks of an event."""
-        return self._event(incident) is not None
+    def thing(self, report: Evidence) -> Event | None:
+        """The event that a report speaks of."""
+        return self._world.wire.event_of.get((report.source, report.report_id))
 
     def repair(self, incident: Incident, repaired_ms: int, closed_ms: int) -> None:
         """Ends the event; it may come back."""
-        event = self._event(incident)
+        event = self.thing(incident.evidence[0])
         if event is None or event.is_repaired(repaired_ms):
             return
         event.repaired_ms = repaired_ms
@@ -144,7 +144,7 @@ class _Ground:
 
     def leave(self, incident: Incident, closed_ms: int) -> None:
         """Lets people complain of what is still there, unless they are about to."""
-        event = self._event(incident)
+        event = self.thing(incident.evidence[0])
         if event is None or event.end_ms <= closed_ms or event.is_repaired(closed_ms):
             return
         # Or each complaint would bring several: it reopens the incident, which is closed without a repair again.
@@ -156,10 +156,6 @@ class _Ground:
             self._complained_until_ms[event] = max(self._complained_until_ms.get(event, 0), time_ms)
             if self._world.callers.can_tell(event):
                 self._world.callers.complain(event, time_ms)
-
-    def _event(self, incident: Incident) -> Event | None:
-        founding = incident.evidence[0]
-        return self._world.wire.event_of.get((founding.source, founding.report_id))
 
 
 def _timestamp(message: RecordedMessage) -> int:

@@ -134,6 +134,12 @@ _MEANING = {
     "FeedbackMessage.incident_id": "The incident it was done to.",
     "actor": "The office or post that did it.",
     "FeedbackMessage.reason": "Why, in words.",
+    "duplicate_of": "The incident that is the same event, which goes on in its place. Changes neither incident, and "
+    "teaches `citybrain fit` what belongs together; `reject` besides, so that nobody is sent twice.",
+    "misjoined": "Reports of the incident that speak of another event. Changes no incident, and teaches "
+    "`citybrain fit` what does not belong together.",
+    "ReportName.source": "Which source it came from.",
+    "ReportName.report_id": "Its `id` there.",
     # incidents
     "incident_id": "Identifies the incident for ever: city code, category group, and a hash of its founding report.",
     "version": "Counts the incident's changes from 1; of two messages the higher version stands. Versions may be left "
@@ -365,7 +371,23 @@ EXAMPLES: dict[str, list[Any]] = {
             "incident_id": "990100-refuse-0f3a5b7c9d1e2f40516273849a5b6c7d",
             "actor": "sanitation",
             "reason": "sent to the night shift",
-        }
+        },
+        {
+            "id": "F-9002",
+            "time": "2026-06-01T10:07:00+08:00",
+            "action": "reject",
+            "incident_id": "990100-refuse-5d1c7e90a2b3f4461728394a5b6c7d8e",
+            "actor": "sanitation",
+            "duplicate_of": "990100-refuse-0f3a5b7c9d1e2f40516273849a5b6c7d",
+        },
+        {
+            "id": "F-9003",
+            "time": "2026-06-01T11:30:00+08:00",
+            "action": "close",
+            "incident_id": "990100-refuse-0f3a5b7c9d1e2f40516273849a5b6c7d",
+            "actor": "sanitation",
+            "misjoined": [{"source": "hotline", "report_id": "T-20260601-0042"}],
+        },
     ],
     "incident": [
         {

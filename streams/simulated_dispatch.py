@@ -2,15 +2,15 @@
 
 It is a consumer like a real one.  It knows an incident only once it is told of it, and whoever it sends there finds
 what the simulated city has to show (`Ground`).  Its errors are those of people and of networks: it rejects what is
-there and sends a crew to what never was, closes without a repair, leaves steps out, tells late, twice, in the wrong
-order, and of incidents that nobody knows.
+there and sends a crew to what never was, overlooks duplicates and takes others for some, closes without a repair,
+leaves steps out, tells late, twice, in the wrong order, and of incidents that nobody knows.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Protocol
@@ -18,7 +18,7 @@ from typing import Protocol
 import orjson
 
 from streams.error_model import DispatchModel
-from streams.messages import FEEDBACK, Action, Incident, Status
+from streams.messages import FEEDBACK, Action, Evidence, Incident, Status
 from streams.pack import CityPack
 from streams.recording import RecordedMessage
 
@@ -28,8 +28,8 @@ _ENDED = (Status.CLOSED.value, Status.REJECTED.value)
 class Ground(Protocol):
     """What whoever goes to an incident's place finds, and leaves."""
 
-    def is_real(self, incident: Incident) -> bool:
-        """Whether there ever was something."""
+    def thing(self, report: Evidence) -> Hashable | None:
+        """What a report speaks of; None where there never was anything."""
         ...
 
     def repair(self, incident: Incident, repaired_ms: int, closed_ms: int) -> None:
@@ -49,13 +49,15 @@ class _Act:
     time_ms: int
     arrives_ms: int
     reason: str = ""
+    duplicate_of: str | None = None
 
 
 class DispatchCentre:
     """Takes up every incident that it is told of, and says in its own time what became of it.
 
     Each time an incident is opened or reopened its whole way is drawn at once, from the seed, its id and how often that
-    was; so what the centre says depends neither on how many incidents it is told of at once nor on their order.
+    was; so what the centre says does not depend on how many incidents it is told of at once, nor on their order, but
+    for which of two is the other's duplicate.
     Nothing that it says about an incident arrives sooner than ``first_look_s`` after the `updated_at` of what told it.
     Memory grows with the incidents.
     """
@@ -73,7 +75,11 @@ class DispatchCentre:
         }
         self._status: dict[str, str] = {}
         self._times: dict[str, int] = {}
-        self._due: list[tuple[int, str, str, bytes]] = []
+        self._told_ms: dict[str, dict[Evidence, int]] = {}
+        """Since when it knows which reports of an incident."""
+        self._first_about: dict[Hashable, str] = {}
+        self._latest_in_cell: dict[tuple[str | None, str], str] = {}
+        self._due: list[tuple[int, str, str, _Act, str]] = []
         self._offset = 0
 
     def hear(self, told: Iterable[Incident]) -> None:
@@ -81,6 +87,9 @@ class DispatchCentre:
         for incident in told:
             before = self._status.get(incident.incident_id)
             self._status[incident.incident_id] = incident.status
+            told_ms, now_ms = self._told_ms.setdefault(incident.incident_id, {}), _time_ms(incident.updated_at)
+            for report in incident.evidence:
+                told_ms.setdefault(report, now_ms)
             if before is None or (before in _ENDED and incident.status not in _ENDED):
                 self._take_up(incident)
 
@@ -88,7 +97,8 @@ class DispatchCentre:
         """The feedback that arrives before a moment and was not fetched yet, in order of arrival."""
         messages: list[RecordedMessage] = []
         while self._due and self._due[0][0] < until_ms:
-            arrives_ms, _, incident_id, value = heapq.heappop(self._due)
+            arrives_ms, name, incident_id, act, actor = heapq.heappop(self._due)
+            value = orjson.dumps(self._message(incident_id, name, act, actor))
             messages.append(RecordedMessage(FEEDBACK, value, 0, self._offset, arrives_ms, incident_id.encode()))
             self._offset += 1
         return messages
@@ -110,7 +120,7 @@ class DispatchCentre:
             self._tell(incident.incident_id, name, act, incident.department)
             if chance.random() < model.sent_again:
                 again_ms = act.arrives_ms + round(chance.uniform(1, 3600) * 1000)
-                self._tell(incident.incident_id, name, _Act(act.action, act.time_ms, again_ms), incident.department)
+                self._tell(incident.incident_id, name, replace(act, arrives_ms=again_ms), incident.department)
             if chance.random() < model.unknown:
                 # Another system's, or one of ours that never was.
                 digits = f"{chance.getrandbits(128):032x}"
@@ -120,10 +130,13 @@ class DispatchCentre:
     def _way(self, incident: Incident, chance: Random) -> list[_Act]:
         """What the centre will do with an incident, step by step."""
         model = self._model
-        real = self._ground.is_real(incident)
+        thing = self._ground.thing(incident.evidence[0])
+        other = self._taken_for(incident, thing, Random(f"{self._seed}/{incident.incident_id}/duplicate"))
         accept_s = model.accept_urgent_s if incident.priority == 1 else model.accept_s
         now_ms = _time_ms(incident.updated_at) + round(model.first_look_s * 1000) + _wait_ms(chance, accept_s)
-        if chance.random() < (model.rejected if real else model.found_out):
+        if other is not None:
+            return [_Act(Action.REJECT, now_ms, now_ms, "重复", other)]
+        if chance.random() < (model.found_out if thing is None else model.rejected):
             return [_Act(Action.REJECT, now_ms, now_ms, "现场未发现")]
         acts = [_Act(Action.ACCEPT, now_ms, now_ms)]
         now_ms += _wait_ms(chance, model.dispatch_s)
@@ -144,8 +157,26 @@ class DispatchCentre:
             self._ground.leave(incident, closed_ms)
         return acts
 
+    def _taken_for(self, incident: Incident, thing: Hashable | None, chance: Random) -> str | None:
+        """The incident that this one is said to be a duplicate of: rightly, or because it is the one next to it."""
+        model = self._model
+        first = None if thing is None else self._first_about.setdefault(thing, incident.incident_id)
+        cell = incident.grid_code, incident.category
+        latest = self._latest_in_cell.get(cell)
+        self._latest_in_cell[cell] = incident.incident_id
+        for other, share in ((first, model.duplicate_seen), (latest, model.duplicate_mistaken)):
+            if other is not None and self._is_another(other, incident) and chance.random() < share:
+                return other
+        return None
+
+    def _is_another(self, incident_id: str, incident: Incident) -> bool:
+        return incident_id != incident.incident_id and self._status[incident_id] not in _ENDED
+
     def _tell(self, incident_id: str, name: str, act: _Act, actor: str) -> None:
-        fields = {
+        heapq.heappush(self._due, (act.arrives_ms, name, incident_id, act, actor))
+
+    def _message(self, incident_id: str, name: str, act: _Act, actor: str) -> dict[str, object]:
+        fields: dict[str, object] = {
             "id": name,
             "time": datetime.fromtimestamp(act.time_ms // 1000, UTC).isoformat().replace("+00:00", "Z"),
             "action": act.action.value,
@@ -154,7 +185,25 @@ class DispatchCentre:
         }
         if act.reason:
             fields["reason"] = act.reason
-        heapq.heappush(self._due, (act.arrives_ms, name, incident_id, orjson.dumps(fields)))
+        if act.duplicate_of is not None:
+            fields["duplicate_of"] = act.duplicate_of
+        if act.action is Action.CLOSE and (misjoined := self._misjoined(incident_id, act.time_ms)):
+            fields["misjoined"] = [{"source": one.source, "report_id": one.report_id} for one in misjoined]
+        return fields
+
+    def _misjoined(self, incident_id: str, time_ms: int) -> list[Evidence]:
+        """The reports in an incident that its crew, who stood there, found to speak of something else."""
+        told_ms = self._told_ms.get(incident_id)
+        if told_ms is None:  # nobody's incident
+            return []
+        known = [one for one, at_ms in told_ms.items() if at_ms <= time_ms - round(self._model.first_look_s * 1000)]
+        thing = self._ground.thing(known[0]) if known else None
+        return [
+            one
+            for one in known
+            if self._ground.thing(one) != thing
+            and Random(f"{self._seed}/{incident_id}/{one.source}/{one.report_id}").random() < self._model.misjoined_seen
+        ]
 
 
 def _wait_ms(chance: Random, mean_s: float) -> int:

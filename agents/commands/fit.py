@@ -25,6 +25,7 @@ from streams.privacy import TEST_KEY
 from streams.recording import BadLine, RecordedMessage, RecordingError, read_recording
 
 if TYPE_CHECKING:
+    from streams.feedback_labels import FeedbackLabels
     from streams.fitting import Figures, Fitted
     from streams.labels import LabelledReports
     from streams.pack import CityPack
@@ -36,15 +37,16 @@ _CHUNK = 5_000
     epilog="""\b
 Example:
   citybrain fit quarter.jsonl.gz --truth truth.csv.gz --city packs/mine --out build/packs/mine
+  citybrain fit quarter.jsonl.gz --city packs/mine --out build/packs/mine
 """
 )
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING…")
 @click.option(
     "--truth",
     "truth_path",
-    required=True,
     type=click.Path(path_type=Path),
-    help="CSV (or .csv.gz) with report_id, cluster_id and optionally source, is_duplicate, parent_id, link_quality.",
+    help="CSV (or .csv.gz) with report_id, cluster_id and optionally source, is_duplicate, parent_id, link_quality. "
+    "Without it the recording's own feedback is learnt from.",
 )
 @click.option("--city", required=True, type=click.Path(path_type=Path), help="The city pack, a folder.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the fitted pack, a new one.")
@@ -65,7 +67,7 @@ Example:
 @json_option
 def fit(
     recordings: tuple[Path, ...],
-    truth_path: Path,
+    truth_path: Path | None,
     city: Path,
     out: Path,
     dial: float,
@@ -74,7 +76,7 @@ def fit(
     no_expectation: bool,
     as_json: bool,
 ) -> None:
-    """Learn from RECORDINGs and a truth how the evidence that two reports are one event is to be weighed.
+    """Learn from RECORDINGs, and a truth or their feedback, how to weigh the evidence that two reports are one event.
 
     Writes to --out a copy of the pack --city whose catalogue.toml has the thresholds, windows, radii, weights and
     related categories found, with comments, to be read and overruled.  Labels may be incomplete: a report not flagged
@@ -84,7 +86,9 @@ def fit(
     Where nearly all reports are labelled a regression tells the weights in seconds; else a search does, in minutes,
     and leaves [[related]] alone.
 
-    Feedback of dispatchers teaches nothing here yet: it says of an incident what was done, not that two are one.
+    Without --truth dispatchers are believed: whoever accepted an incident or saw to it takes its reports for one
+    event, `duplicate_of` says that two incidents are one, `misjoined` which reports are of another.  --city must be the
+    pack that the incidents were made with.
     """
     from streams.fitting import figures_before, figures_expected
     from streams.fitting import fit as fit_labels
@@ -97,10 +101,10 @@ def fit(
         fail(f"{out}: there is something already; --out must be a new folder or an empty one")
     pack = load_city(city)
     anew = _fitted_pairs(city)
-    truth = load_truth(truth_path)
+    truth = None if truth_path is None else load_truth(truth_path)
     bad_lines: list[BadLine] = []
     try:
-        labelled = _labelled(recordings, pack, truth, until, bad_lines)
+        labelled, said = _labelled(recordings, pack, truth, until, bad_lines)
         rounds = 1 if no_expectation else 4
         with progress("fitting", "category groups") as advance:
             fitted = fit_labels(labelled, dial=dial, seed=seed, anew=anew, advance=advance)
@@ -112,8 +116,10 @@ def fit(
         fail(str(error))
     _write(city, out, pack, fitted, dial)
     if as_json:
-        say_json(_as_dict(fitted, pack, before, after, dial, seed))
+        say_json(_as_dict(fitted, pack, before, after, dial, seed) | _said(said))
     else:
+        if said is not None:
+            click.echo(_heard(said))
         click.echo(_table(fitted, pack, before, after))
         click.echo(f"the fitted pack is in {out}")
     if bad_lines:
@@ -122,9 +128,9 @@ def fit(
 
 
 def _labelled(
-    recordings: tuple[Path, ...], pack: CityPack, truth: Truth, until: datetime | None, bad_lines: list[BadLine]
-) -> LabelledReports:
-    """The reports of the recordings with their labels."""
+    recordings: tuple[Path, ...], pack: CityPack, truth: Truth | None, until: datetime | None, bad_lines: list[BadLine]
+) -> tuple[LabelledReports, FeedbackLabels | None]:
+    """The reports of the recordings with their labels, and what feedback said if they come from there."""
     from streams.labels import LabelledStream
 
     stream = LabelledStream(pack, TEST_KEY)
@@ -135,11 +141,14 @@ def _labelled(
                 bad_lines += [one for one in chunk if isinstance(one, BadLine)]
                 stream.take([one for one in chunk if isinstance(one, RecordedMessage)])
                 advance(len(chunk))
-    labelled = stream.labelled(truth)
+    until_ms = None
     if until is not None:
         at = until if until.tzinfo else until.replace(tzinfo=UTC)
-        labelled = labelled.before(round(at.timestamp() * 1000))
-    return labelled
+        until_ms = round(at.timestamp() * 1000)
+    if truth is None:
+        return stream.labelled_by_feedback(until_ms)
+    labelled = stream.labelled(truth)
+    return labelled if until_ms is None else labelled.before(until_ms), None
 
 
 def _fitted_pairs(city: Path) -> set[frozenset[str]]:
@@ -166,6 +175,26 @@ def _write(city: Path, out: Path, pack: CityPack, fitted: Fitted, dial: float) -
             (out / name).write_bytes(content)
     except OSError as error:
         cannot_write(out, error)
+
+
+def _said(said: FeedbackLabels | None) -> dict[str, object]:
+    if said is None:
+        return {}
+    names = ("seen_to", "duplicates", "misjoined", "unknown")
+    return {"feedback": {name: getattr(said, name) for name in names}}
+
+
+def _heard(said: FeedbackLabels) -> str:
+    """What the feedback said that can be learnt from."""
+    parts = [
+        f"{counted(said.seen_to, 'incident')} seen to",
+        f"{counted(said.duplicates, 'pair')} of them called one event",
+        f"{counted(said.misjoined, 'report')} called misjoined",
+    ]
+    text = f"feedback: {', '.join(parts)}"
+    if said.unknown:
+        text += f"; {said.unknown:,} named that --city does not make of the recording"
+    return text
 
 
 def _as_dict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from click.testing import CliRunner, Result
 from planted_events import pack_files, reported
 
 from agents.commands import main
+from packs import make_sample
 from streams.pack import load_pack
 from streams.recording import write_recording
+
+SAMPLE = Path(make_sample.__file__).parent / "sample"
 
 
 def run(*arguments: object) -> Result:
@@ -76,6 +80,42 @@ def test_learning_ends_where_it_is_told_to(city, recording, truth, tmp_path):
     nothing = run(*arguments, tmp_path / "nothing", "--until", "2020-01-01")
     assert nothing.exit_code == 1
     assert "no category group has" in nothing.output
+
+
+def test_without_a_truth_the_feedback_of_dispatchers_is_learnt_from(tmp_path):
+    day = tmp_path / "day.jsonl.gz"
+    simulated = CliRunner().invoke(
+        main,
+        [
+            "simulate",
+            "--city",
+            str(SAMPLE),
+            "--out",
+            str(day),
+            "--truth",
+            str(tmp_path / "truth.csv"),
+            "--hours",
+            "24",
+            "--rate",
+            "0.2",
+            "--feedback",
+        ],
+    )
+    assert simulated.exit_code == 0, simulated.output
+    out = tmp_path / "out"
+    done = run(day, "--city", SAMPLE, "--out", out, "--no-expectation")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"feedback: \d+ incidents seen to, \d+ pairs of them called one event, \d+ reports", done.output)
+    assert load_pack(out).version != load_pack(SAMPLE).version
+    told = json.loads(run(day, "--city", SAMPLE, "--out", tmp_path / "again", "--no-expectation", "--json").stdout)
+    assert told["feedback"]["seen_to"] > told["feedback"]["duplicates"] > 0
+
+
+def test_a_recording_that_neither_truth_nor_feedback_goes_with_is_refused(city, recording, tmp_path):
+    done = run(recording, "--city", city, "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "no `dispatch.feedback`" in done.output
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

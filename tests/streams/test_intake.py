@@ -89,6 +89,25 @@ def test_feedback_with_a_key_that_no_block_could_carry_is_too_large():
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"duplicate_of": "990100-covers-" + "1" * 32}, None),
+        ({"misjoined": [{"source": "video", "report_id": "E1"}]}, None),
+        ({"duplicate_of": "990100-covers-" + "0" * 32}, ("out_of_range", "duplicate_of")),
+        ({"misjoined": [{"source": "radar", "report_id": "E1"}]}, ("wrong_type", "misjoined")),
+        ({"misjoined": [{"source": "video", "report_id": "E1"}] * 1001}, ("out_of_range", "misjoined")),
+        ({"misjoined": ["E1"]}, ("wrong_type", "misjoined")),
+    ],
+)
+def test_feedback_that_names_a_duplicate_or_what_does_not_belong_names_another_and_a_source(fields, refused):
+    said = {"id": "f", "time": NOON_MS, "action": "close", "incident_id": "990100-covers-" + "0" * 32, **fields}
+    batch = take(SourceRecord("dispatch.feedback", 0, 0, NOON_MS, None, json.dumps(said).encode()))
+    found = [(letter.reason.value, letter.field.split("[")[0]) for letter in batch.dead_letters]
+    assert found == ([] if refused is None else [refused])
+    assert len(batch.feedback) == (refused is None)
+
+
 def _raw(fields: str) -> bytes:
     """A ticket with fields that json.dumps would not write."""
     return message()[:-1] + b"," + fields.encode() + b"}"

@@ -23,6 +23,7 @@ TOLD_MS = round(TOLD_AT.timestamp() * 1000)
 FOREVER = 2**60
 FAULTLESS = """
 dispatch.rejected = 0
+dispatch.duplicate_mistaken = 0
 dispatch.left_lying = 0
 dispatch.skipped = 0
 dispatch.only_said = 0
@@ -41,8 +42,8 @@ class Ground:
         self.repaired = {}
         self.left = {}
 
-    def is_real(self, incident):
-        return self.real
+    def thing(self, report):
+        return report.report_id if self.real else None
 
     def repair(self, incident, repaired_ms, closed_ms):
         self.repaired[incident.incident_id] = repaired_ms
@@ -158,6 +159,59 @@ def test_each_error_of_people_and_networks_shows(pack, text, actions):
     assert [action for action, *_ in said(one)[incident().incident_id]] == actions
     assert bool(ground.left) == text.endswith("called_back = 0")
     assert bool(ground.repaired) == (actions[-1] in ("close", "dispose") and "only_said" not in text)
+
+
+class OneThing(Ground):
+    """Where all reports speak of one thing, but for those that begin with another letter."""
+
+    def thing(self, report):
+        return report.report_id[0]
+
+
+def duplicates(one):
+    """What is called the duplicate of what, each once."""
+    fields = [orjson.loads(message.value) for message in one.due(FOREVER)]
+    return {act["incident_id"]: (act["action"], act["duplicate_of"]) for act in fields if "duplicate_of" in act}
+
+
+def test_what_is_there_already_is_rejected_as_its_duplicate_unless_overlooked(pack):
+    one = centre(pack, "dispatch.duplicate_seen = 0.5", OneThing())
+    told = [incident(number) for number in range(200)]
+    one.hear(told)
+    found = duplicates(one)
+    assert set(found.values()) == {("reject", told[0].incident_id)}
+    assert 70 < len(found) < 130
+
+
+def test_what_has_ended_has_no_duplicates(pack):
+    one = centre(pack, "dispatch.duplicate_seen = 1", OneThing())
+    one.hear([incident(0), incident(0, status="closed"), incident(1)])
+    assert not duplicates(one)
+
+
+def test_now_and_then_the_one_next_to_it_is_taken_for_the_same(pack):
+    one = centre(pack, "dispatch.duplicate_seen = 0\ndispatch.duplicate_mistaken = 0.2")
+    told = [incident(number) for number in range(200)]
+    one.hear(told)
+    found = duplicates(one)
+    assert 20 < len(found) < 60
+    before = {later.incident_id: earlier.incident_id for earlier, later in itertools.pairwise(told)}
+    assert all(found[name] == ("reject", before[name]) for name in found)
+
+
+def test_a_crew_tells_which_reports_it_knew_of_speak_of_something_else(pack):
+    one = centre(pack, "dispatch.misjoined_seen = 1\ndispatch.sent_again = 1", OneThing())
+    first = incident()
+    one.hear([first])
+    in_time, too_late = TOLD_AT + timedelta(seconds=1), TOLD_AT + timedelta(days=400)
+    for at, name in ((in_time, "P7"), (in_time, "X1"), (too_late, "X2")):
+        later = incident(updated_at=at)
+        later.evidence.append(Evidence("hotline", name))
+        one.hear([later])
+    acts = [orjson.loads(message.value) for message in one.due(FOREVER)]
+    named = [act["misjoined"] for act in acts if act["action"] == "close"]
+    assert named == [[{"source": "hotline", "report_id": "X1"}]] * 2
+    assert not any("misjoined" in act for act in acts if act["action"] != "close")
 
 
 def test_the_same_message_twice_has_one_id_and_strangers_are_nobodys(pack):
