@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.labelled_reports import Bool, LabelledReports, boston, simulated
+from benchmarks.labelled_reports import Bool, LabelledReports, before_labels, boston, simulated
 from benchmarks.quality_figures import Resampled, Scored, Sweep, check, difference, figures, scored, sweep, together
 from benchmarks.results_file import tell
 from benchmarks.rivals.method import PRICES, Method, Trained
@@ -38,6 +38,7 @@ from benchmarks.rivals.st_dbscan import StDbscan
 from benchmarks.rivals.tiers import FittedTable, Grid, PlainRule
 from benchmarks.service import FittedService, ServiceAsShipped
 from streams.evaluation import NONE
+from streams.pack import CityPack
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "packs" / "sample"
@@ -106,15 +107,20 @@ SIMULATED = Grid(
 """A week has no months, and the sources of a simulation say how well they know where they are."""
 
 
-def methods(grid: Grid) -> list[Method]:
-    """All that are measured, ours first."""
+def methods(grid: Grid, start: CityPack | None) -> list[Method]:
+    """All that are measured, ours first; ``start`` is the pack that ours begins with, where not that of the reports."""
     bounds_m = (40, 65, 100, 170, 320)
     return [
         ServiceAsShipped(),
-        FittedService(),
+        FittedService(start=start),
         PlainRule(grid=replace(grid, cap_m=(0.0,))),  # it knows nothing of how good positions are
         FittedTable("fitted table, one tier", tiers=False, grid=grid, bounds_m=bounds_m),
         FittedTable(grid=grid, bounds_m=bounds_m),
+        *(
+            [FittedTable("table, pack's reach for few", grid=grid, bounds_m=bounds_m, start=start)]
+            if start is not None
+            else []
+        ),
         StDbscan(),
         Splink(),
     ]
@@ -129,17 +135,20 @@ class Stage:
     """At which a method is told of."""
     splits: list[Split]
     grid: Grid
+    start: CityPack | None = None
+    """The pack that our own learning begins with, where that of the reports has seen what is scored."""
 
 
 def stages(folder: Path, pack: Path, only: Sequence[str]) -> Iterator[Stage]:
     """What is wanted, one after the other: a stage's reports are let go with it."""
     if {"boston", "rolling"} & set(only):
         reports = boston(folder, pack)
+        start = before_labels(reports.pack)
         if "boston" in only:
-            yield Stage("boston", TOLD_AT["boston"], boston_splits(reports), RECORDED)
-            yield Stage(BEFORE_TWICE, TOLD_AT["boston"], [_split(reports, _day(9, 1), _day(9, 22))], RECORDED)
+            yield Stage("boston", TOLD_AT["boston"], boston_splits(reports), RECORDED, start)
+            yield Stage(BEFORE_TWICE, TOLD_AT["boston"], [_split(reports, _day(9, 1), _day(9, 22))], RECORDED, start)
         if "rolling" in only:
-            yield Stage("rolling", TOLD_AT["rolling"], rolling_splits(reports), RECORDED)
+            yield Stage("rolling", TOLD_AT["rolling"], rolling_splits(reports), RECORDED, start)
     for name, scenario, hours in (("week", "normal-week", 168.0), ("storm", "storm", 24.0)):
         if name in only:
             for title, seeds, vary in ((name, (11, 12), False), (f"{name}, varied", (21, 22, 23, 24), True)):
@@ -220,7 +229,7 @@ def measure(stage: Stage, wanted: Sequence[str], prices: Sequence[float]) -> dic
     runs = []
     resampled: Resampled | None = None
     result: dict[str, object] = {}
-    for method in methods(stage.grid):
+    for method in methods(stage.grid, stage.start):
         if not method.name.startswith(tuple(wanted)):
             continue
         one = run(method, stage, prices)

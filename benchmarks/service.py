@@ -62,13 +62,17 @@ class ServiceAsShipped:
 
 @dataclass(frozen=True)
 class FittedService:
-    """The service as `citybrain fit` sets it: the same learning, of the same reports; the dial is its own."""
+    """The service as `citybrain fit` sets it: the same learning, of the same reports; the dial is its own.
+
+    ``start`` is the pack that is given to it, where the reports' own knows too much.
+    """
 
     name: str = "service, fitted"
+    start: CityPack | None = None
 
     def train(self, reports: LabelledReports) -> _Learning:
         """Keep the labels; each price is learnt anew."""
-        return _Learning(reports)
+        return _Learning(reports, self.start)
 
 
 DIALS = (0.02, 0.05, 0.07, 0.1, 0.3)
@@ -76,8 +80,8 @@ DIALS = (0.02, 0.05, 0.07, 0.1, 0.3)
 
 
 class _Learning:
-    def __init__(self, reports: LabelledReports) -> None:
-        self._labels = labels_of(reports)
+    def __init__(self, reports: LabelledReports, start: CityPack | None) -> None:
+        self._labels = labels_of(reports, start)
         self._learnt: dict[float, _Learnt] = {}
 
     def at(self, price: float) -> _Learnt:
@@ -93,13 +97,13 @@ class _Learnt:
     price: float
 
     def predict(self, reports: LabelledReports) -> Index:
-        return replace(self.fitted, labelled=labels_of(reports)).incidents()
+        return replace(self.fitted, labelled=labels_of(reports, self.fitted.labelled.pack)).incidents()
 
     def settings(self) -> dict[str, object]:
         return {"dial": self.price, "match": self.fitted.common, "groups": self.fitted.rows}
 
 
-def labels_of(reports: LabelledReports) -> Labels:
-    """The same reports as `citybrain fit` learns from them."""
-    terms = PackTerms(reports.pack)
-    return Labels(reports.pack, terms, reports.reports.take(slice(None)), reports.cluster, reports.flag)
+def labels_of(reports: LabelledReports, pack: CityPack | None = None) -> Labels:
+    """The same reports as `citybrain fit` learns from them; ``pack`` stands for their own, with the same categories."""
+    pack = pack or reports.pack
+    return Labels(pack, PackTerms(pack), reports.reports.take(slice(None)), reports.cluster, reports.flag)

@@ -12,7 +12,8 @@ worth, over the reports that it is judged on,
 
 The last line is the shrinkage: a category group starts from the row that suits all of them, and only labels move it
 away.  Each worth is averaged over a threshold somewhat lower and somewhat higher, so that what is chosen does not hang
-on a few points.  A group without labels is not judged by its unflagged reports at all: it is unknown, not unique.
+on a few points.  A group with few labels or none is not judged by its unflagged reports at all: it is unknown, not
+unique.  It keeps the reach that its pack gives it, and is weighed as all others together are.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ DIAL = 0.05
 """What one unflagged join costs, where a report wholly missed costs one."""
 LEAST_DIAL = 0.001
 LEAST_LABELS = 4
-"""Labelled reports of a group from which on it gets a row of its own."""
+"""Labelled reports of a group from which on the row of all groups is learnt from it too."""
+OWN_ROW_LABELS = 20
+"""Those from which on it gets a row of its own.  So few as come before can all lie within a minute by chance, and then
+the price of unflagged joins would shut out all the rest: the reach that its pack gives it says more."""
 FOLDS = 3
 
 Row = dict[str, float]
@@ -324,7 +328,7 @@ class Fitted:
 
 
 _OWN = ("radius_m", "window_s", "same_place_window_s")
-"""What a category without labels keeps as its pack has it."""
+"""What a category without a row of its own keeps as its pack has it."""
 
 
 def fit(
@@ -364,8 +368,9 @@ def fit(
     advance(1)
     rows = {}
     for group in groups:
-        restarts = effort.restarts if labels[group] >= effort.many_labels else effort.few
-        rows[group] = _Search(labelled, [group], common, dial).fit(restarts, seed)
+        if labels[group] >= OWN_ROW_LABELS:
+            restarts = effort.restarts if labels[group] >= effort.many_labels else effort.few
+            rows[group] = _Search(labelled, [group], common, dial).fit(restarts, seed)
         advance(1)
     return Fitted(labelled, common, rows, labels)
 

@@ -155,6 +155,13 @@ def test_the_fitted_table_finds_the_radius_that_its_labels_ask_for():
     assert fitted.settings()[code]["radius_m"] == 30
 
 
+def test_a_table_with_a_pack_goes_by_it_where_labels_are_few():
+    city = labelled_city([(0, 0, 0, 0, 1, 0, -1), (25, 0, 60, 0, 1, 1, -1), (26, 0, HOUR, 0, 1, 1, -1)])
+    fitted = FittedTable(grid=Grid(radius_m=(5.0, 30.0)), start=city.pack).train(city).at(0.05)
+    category = city.pack.categories[0]
+    assert fitted.table.row(0)[:2] == (category.radius_m, category.window_s)
+
+
 def test_a_dear_join_is_made_only_where_labels_pay_for_it():
     """Flagged pairs lie 5 m apart, and five times as many that nobody flagged 25 m."""
     flagged = twins(range(6), apart_m=5.0, hours=1)

@@ -8,6 +8,7 @@ it founds one.  Same place first, then the nearest, then the oldest.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,8 @@ from benchmarks.rivals.choice import GroupChoice, by_group
 from benchmarks.rivals.method import Tally, fixed_point, true_pairs
 from benchmarks.rivals.neighbours import Neighbours, neighbours
 from streams.evaluation import NONE
+from streams.fitting import OWN_ROW_LABELS
+from streams.pack import CityPack
 
 OFF = -1.0
 """As a radius or a window: this tier joins nothing."""
@@ -254,7 +257,8 @@ class FittedTable:
     """Radius and window of each category; with ``tiers`` also a window of its own for the same place.
 
     A group's categories first get one row in common (`benchmarks.rivals.choice`); a category gets one of its own only
-    where that is worth ``margin`` true pairs more.
+    where that is worth ``margin`` true pairs more.  With ``start`` a group with fewer labelled reports than `fit` asks
+    for has what that pack says, and to its radius the reports' accuracy is added, as by the service.
     """
 
     name: str = "fitted table, two tiers"
@@ -262,6 +266,7 @@ class FittedTable:
     grid: Grid = GRID
     bounds_m: tuple[float, ...] = (40, 65, 100, 170)
     margin: float = 4.0
+    start: CityPack | None = None
 
     def train(self, reports: LabelledReports) -> TrainedTable:
         """Try the grid on each group that has labels."""
@@ -312,7 +317,17 @@ class TrainedTable:
             settled = self._apart(follower, kind, self._rows[chosen[group]], len(of_group), f1, price, how["bound_m"])
             for number, category in enumerate(of_group.tolist()):
                 table = table.with_row(category, settled.row(number))
+        if self.method.start is not None:
+            table = self._with_few_labels_as(self.method.start, table)
         return FittedTiers(table, np.arange(len(categories)), tuple(one.code for one in categories), how)
+
+    def _with_few_labels_as(self, pack: CityPack, table: Settings) -> Settings:
+        labelled = self.reports.category[self.reports.cluster != NONE].tolist()
+        labels = Counter(pack.categories[number].group for number in labelled)
+        for number, one in enumerate(pack.categories):
+            if one.event and labels[one.group] < OWN_ROW_LABELS:
+                table = table.with_row(number, (one.radius_m, one.window_s, OFF, one.accuracy_cap_m))
+        return table
 
     def _apart(
         self, follower: Follower, kind: Index, row: Sequence[float], count: int, f1: float, price: float, bound_m: float

@@ -10,7 +10,17 @@ import pytest
 from planted_events import CATALOGUE_TOML, DAY_MS, pack_files, reported
 
 from streams.evaluation import NONE, read_truth
-from streams.fitting import START, Effort, Fitted, figures, figures_before, figures_expected, fit, incidents_of, worth
+from streams.fitting import (
+    OWN_ROW_LABELS,
+    Effort,
+    Fitted,
+    figures,
+    figures_before,
+    figures_expected,
+    fit,
+    incidents_of,
+    worth,
+)
 from streams.labels import LabelError, LabelledReports, LabelledStream
 from streams.match_writing import WritingError, fitted_catalogue, fitted_pairs
 from streams.pack import CityPack, parse_pack
@@ -70,18 +80,31 @@ def test_a_category_that_is_never_flagged_keeps_radius_and_window_and_may_join(l
     assert len(np.unique(incident)) < len(incident)
 
 
-def test_few_labels_move_a_group_less_than_many(labelled):
-    """Of the trees only two events are labelled: their row stays nearer to that of all groups."""
+def with_labelled_trees(labelled: LabelledReports, least: int) -> tuple[LabelledReports, int]:
+    """The same reports, but of the trees only so many, or one or two more, are labelled; and how many."""
     trees = labelled.reports.category == labelled.pack.category_index("tree")
-    events = np.unique(labelled.cluster[trees & (labelled.cluster != NONE)])
-    few = labelled.hiding(trees & ~np.isin(labelled.cluster, events[:3]))
-    steps = {name: distance(fit(one, effort=EFFORT)) for name, one in (("few", few), ("many", labelled))}
-    assert steps["few"] <= steps["many"]
+    events, first = np.unique(labelled.cluster[trees & (labelled.cluster != NONE)], return_counts=True)
+    kept = events[: int(np.searchsorted(np.cumsum(first), least)) + 1]
+    part = labelled.hiding(trees & ~np.isin(labelled.cluster, kept))
+    return part, int(np.count_nonzero(trees & (part.cluster != NONE)))
 
 
-def distance(fitted: Fitted) -> int:
-    row = fitted.rows.get("trees", fitted.common)
-    return sum(row[name] != fitted.common[name] for name in START)
+def test_with_few_labels_a_group_keeps_the_reach_of_its_pack_and_is_weighed_as_all_are(labelled):
+    """A handful of labels may all lie within a minute of each other; that the rest is unflagged proves nothing."""
+    few, count = with_labelled_trees(labelled, OWN_ROW_LABELS // 2)
+    assert count < OWN_ROW_LABELS
+    fitted = fit(few, effort=EFFORT)
+    assert "trees" not in fitted.rows
+    was = labelled.pack.categories[labelled.pack.category_index("tree")]
+    now = fitted.category(was)
+    assert (now.radius_m, now.window_s) == (was.radius_m, was.window_s)
+    assert now.match.prior == fitted.common["prior"]
+
+
+def test_with_enough_labels_a_group_has_a_row_of_its_own(labelled):
+    enough, count = with_labelled_trees(labelled, OWN_ROW_LABELS)
+    assert count < OWN_ROW_LABELS + 5
+    assert "trees" in fit(enough, effort=EFFORT).rows
 
 
 def test_a_dearer_unflagged_join_never_makes_more_of_them(labelled):
