@@ -66,7 +66,8 @@ INCIDENT = np.dtype(
         ("category", "i4"), ("cell", "i4"), ("pack", "i4"),
         ("version", "i4"), ("report_count", "i4"), ("repeat_count", "i4"), ("by_source", "i4", (4,)),
         ("odds", "i8"), ("witness_count", "i4"), ("doubt", "i4"), ("sure", "i4"),
-        ("changed_in", "i4"), ("recurrence_of", "i4"), ("status", "i1"), ("superseded", "?"), ("squared", "?"),
+        ("changed_in", "i4"), ("recurrence_of", "i4"), ("merged_into", "i4"),
+        ("status", "i1"), ("superseded", "?"), ("squared", "?"),
         ("source", "i1"), ("signatures", "i1"), ("loose", "i4"), ("firm_first_ms", "i8"), ("firm_last_ms", "i8"),
         ("places", "u8", (PLACES,)), ("marked", "?"),
     ]
@@ -80,7 +81,8 @@ last of its loose reports, -1 for none; ``firm_first_ms`` and ``firm_last_ms`` a
 ``ended_ms`` is the event time of the feedback that closed or rejected it, `NEVER` unless it is so.  ``odds`` are those
 that it happened, by its witnesses: log-odds in thousandths, the sum of what ``sure`` of them gave it that is not below
 even, or the best of what is, ``doubt``.  ``changed_in`` is the number of the batch that changed it last, negative once
-that was told.  ``superseded``: it has recurred.
+that was told.  ``superseded``: it has recurred.  ``merged_into``: the number of the incident that goes on in its place,
+-1 for none.
 ``squared``: it stands in the table of squares.
 """
 
@@ -458,6 +460,7 @@ def _apply_feedback(
     _write_key(keys, key, one.id_hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
     incidents[number].status = status
     incidents[number].ended_ms = one.time_ms if status >= _CLOSED else NEVER
+    incidents[number].merged_into = one.merged_into if status >= _CLOSED else -1
     incidents[number].version += 1
     incidents[number].updated_ms = one.ingested_ms
     # Dropped long ago, and what is said of it now may make it match once more.
@@ -691,6 +694,7 @@ def _found(
     incidents[number].firm_first_ms = time
     incidents[number].firm_last_ms = time
     incidents[number].ended_ms = NEVER
+    incidents[number].merged_into = -1
     incidents[number].status = _OPEN
     incidents[number].odds = _UNKNOWN_ODDS
     incidents[number].doubt = _UNKNOWN_ODDS
@@ -1316,6 +1320,8 @@ def decide(
 @_jit
 def _how(incident: Any, rule: Any, window_ms: Any, time: Any, held_from: Any) -> Any:
     """How a report of that event time, near the incident, comes together with it; `FOUNDED` if not at all."""
+    if incident.merged_into >= 0:
+        return FOUNDED
     window_end = incident.last_ms + window_ms
     has_ended = incident.ended_ms != NEVER
     if has_ended and time > incident.ended_ms:

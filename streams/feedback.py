@@ -48,7 +48,7 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     ``before`` is the number of reports of its batch or block that stand before it; ``group`` the category group in its
     incident's id, whose shard decides on it.  ``value`` holds the exact bytes of the element, for the dead letter that
-    it may become.
+    it may become.  ``duplicate_of`` is the incident that goes on in place of this one, if this ends it.
     """
 
     before: int
@@ -66,6 +66,7 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, gc=False):
     incident_id: str
     record_key: bytes | None
     value: bytes
+    duplicate_of: str | None = None
 
     def dead_letter(self, result: int, status: int) -> DeadLetter:
         """The dead letter of one that could not be applied to an incident of that status."""
@@ -112,20 +113,23 @@ COLUMNS = np.dtype(
     [
         ("before", "i8"), ("action", "i8"), ("group", "i8"), ("incident_hi", "u8"), ("incident_lo", "u8"),
         ("id_hi", "u8"), ("id_lo", "u8"), ("time_ms", "i8"), ("ingested_ms", "i8"),
-        ("partition", "i8"), ("offset", "i8"), ("index", "i8"), ("result", "i8"), ("status", "i8"), ("incident", "i8"),
+        ("partition", "i8"), ("offset", "i8"), ("index", "i8"), ("merged_into", "i8"),
+        ("result", "i8"), ("status", "i8"), ("incident", "i8"),
     ]
 )  # fmt: skip
-"""Feedback as the core takes it.  ``group`` is -1 where no report was ever of it; the core fills ``result``, the
+"""Feedback as the core takes it.  ``group`` is -1 where no report was ever of it, ``merged_into`` a number for the
+incident that goes on in its place, -1 for none; the core fills ``result``, the
 ``status`` that it met, and ``incident``, -1 for none."""
 
 
-def columns_of(feedback: Sequence[Feedback], groups: dict[str, int]) -> npt.NDArray[np.void]:
-    """Feedback in columns, groups by number."""
+def columns_of(feedback: Sequence[Feedback], groups: dict[str, int], originals: dict[str, int]) -> npt.NDArray[np.void]:
+    """Feedback in columns, groups by number; to ``originals`` come the incidents that go on in place of others."""
     return np.array(
         [
             (
                 one.before, one.action, groups.get(one.group, -1), one.incident_hi, one.incident_lo,
-                one.id_hi, one.id_lo, one.time_ms, one.ingested_ms, one.partition, one.offset, one.index, 0, 0, -1,
+                one.id_hi, one.id_lo, one.time_ms, one.ingested_ms, one.partition, one.offset, one.index,
+                -1 if one.duplicate_of is None else originals.setdefault(one.duplicate_of, len(originals)), 0, 0, -1,
             )
             for one in feedback
         ],

@@ -476,6 +476,9 @@ class Intake:
             return Refusal(Reason.UNKNOWN_INCIDENT, "incident_id", detail)
         if message.duplicate_of == message.incident_id:
             return Refusal(Reason.OUT_OF_RANGE, "duplicate_of", "is the incident itself; name the other one")
+        if message.duplicate_of is not None and incident_parts(self.pack.code, message.duplicate_of) is None:
+            detail = f"{shown(message.duplicate_of)} is no incident of {self.pack.name}"
+            return Refusal(Reason.UNKNOWN_INCIDENT, "duplicate_of", detail)
         return None
 
     def _feedback(self, row: int, before: int, time_ms: int, ingested_ms: int, decoded: DecodedRecords) -> Feedback:
@@ -497,6 +500,7 @@ class Intake:
             message.incident_id,
             record.key,
             decoded.exact_bytes(row),
+            message.duplicate_of,
         )
 
     def _where_outside(self, lon: _Floats, lat: _Floats) -> list[str]:

@@ -222,7 +222,8 @@ class FeedbackMessage(msgspec.Struct, kw_only=True):
     The same `id` twice is applied once: of one platform, about one incident.  So nothing is lost of a dispatch centre
     that numbers its messages anew for each incident.
 
-    `duplicate_of` and `misjoined` change no incident.  They are what `citybrain fit` learns from.
+    `duplicate_of` and `misjoined` are what `citybrain fit` learns from.  An incident that ends as a duplicate is joined
+    by nothing more; the other one is.
     """
 
     id: Id

@@ -134,8 +134,8 @@ _MEANING = {
     "FeedbackMessage.incident_id": "The incident it was done to.",
     "actor": "The office or post that did it.",
     "FeedbackMessage.reason": "Why, in words.",
-    "duplicate_of": "The incident that is the same event, which goes on in its place. Changes neither incident, and "
-    "teaches `citybrain fit` what belongs together; `reject` besides, so that nobody is sent twice.",
+    "duplicate_of": "The incident that is the same event, which goes on in its place. With `reject` or `close` it "
+    "becomes `merged_into`, and no report joins this one any more. With any action `citybrain fit` learns from it.",
     "misjoined": "Reports of the incident that speak of another event. Changes no incident, and teaches "
     "`citybrain fit` what does not belong together.",
     "ReportName.source": "Which source it came from.",
@@ -171,7 +171,8 @@ _MEANING = {
     "where the city's pack does not say how far any of their sources is believed.",
     "sla_due_at": "By when it must be closed. Null until deadlines are watched.",
     "overdue": "Whether that time has passed. Null until deadlines are watched.",
-    "merged_into": "The incident that this one became part of.",
+    "merged_into": "The incident that this one was ended as a duplicate of; what is reported goes there. Its own "
+    "reports stay its own.",
     "recurrence_of": "The earlier incident at the same place that this one repeats.",
     "pack_version": "Hash of the city's settings by which it was decided.",
     "evidence": "Its first and its latest report.",

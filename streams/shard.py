@@ -126,6 +126,7 @@ class Shard:
         self._alarms = AlarmStates(remember_s * 1000)
         self._copies = DeviceCopies(remember_s * 1000)
         self._pack_versions: list[str] = []
+        self._originals: dict[str, int] = {}
         # First and latest report of each incident, by row; texts do not fit the core's columns.
         self._first: list[Evidence] = []
         self._latest: list[tuple[Evidence, ...]] = []
@@ -169,7 +170,7 @@ class Shard:
             self._pack_versions.append(pack_version)
         reports, feedback, kept, quiet_readings = self._judge(reports, feedback, owns)
         self._copies.unify(reports, self.terms)
-        columns = columns_of(feedback, self.terms.groups) if feedback else None
+        columns = columns_of(feedback, self.terms.groups, self._originals) if feedback else None
         decided = self.dedupe.apply(reports, self._pack_versions.index(pack_version), columns)
         corrections = self._corrections(reports, decided)
         snapshot_evidence = self._gather_evidence(reports, decided, corrections, tells=self._tells and not silent)
@@ -356,16 +357,17 @@ class Shard:
                 for name in (
                     "version", "category", "cell", "lon_e7", "lat_e7", "accuracy_cm",
                     "report_count", "repeat_count", "by_source", "pack", "status", "recurrence_of", "witness_count",
-                    "odds",
+                    "odds", "merged_into",
                 )
             ),
             strict=True,
         )  # fmt: skip
         ids = self._incident_ids(rows)
+        originals = list(self._originals) if (rows["merged_into"] >= 0).any() else []
         made = []
         for i, (
             version, kind, cell, lon_e7, lat_e7, accuracy_cm, reports, repeats, by_source, pack, status, recurrence_of,
-            witnesses, odds,
+            witnesses, odds, merged_into,
         ) in enumerate(numbers):  # fmt: skip
             category = self.terms.categories[kind]
             codes = CITY_ITSELF if cell < 0 else self.terms.cells[cell]
@@ -397,6 +399,7 @@ class Shard:
                     sources={source: count for source, count in zip(SOURCES, by_source, strict=True) if count},
                     witness_count=witnesses,
                     confidence=confidence_of(odds),
+                    merged_into=originals[merged_into] if merged_into >= 0 else None,
                     recurrence_of=past_ids.get(recurrence_of),
                     pack_version=self._pack_versions[pack],
                     evidence=evidence[i],

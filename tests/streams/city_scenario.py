@@ -256,11 +256,20 @@ class City:
         return self.send(SourceRecord(TOPIC_OF_SOURCE["iot"], 0, self._number, at_ms(heard or at), None, value_))
 
     def say(
-        self, action: str, incident_id: str, *, at: str, heard: str | None = None, say_id: str | None = None
+        self,
+        action: str,
+        incident_id: str,
+        *,
+        at: str,
+        heard: str | None = None,
+        say_id: str | None = None,
+        duplicate_of: str | None = None,
     ) -> str:
         """Feedback of a dispatch centre; returns ``applied``, ``repeated`` or the reason of a dead letter."""
         self._number += 1
         fields = {"id": say_id or f"f{self._number}", "time": at_ms(at), "action": action, "incident_id": incident_id}
+        if duplicate_of is not None:
+            fields["duplicate_of"] = duplicate_of
         return self.send(SourceRecord(FEEDBACK, 0, self._number, at_ms(heard or at), None, json.dumps(fields).encode()))
 
     def send(self, record: SourceRecord) -> str:

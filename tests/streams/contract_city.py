@@ -311,7 +311,7 @@ class ContractCity:
                 **_place(east_m, accuracy_m),
                 "opened_at": written(time_ms), "first_report_at": written(time_ms), "last_report_at": written(time_ms),
                 "updated_at": written(came_ms), "closed_at": None, "report_count": 1, "repeat_count": 0,
-                "sources": {source: 1}, "recurrence_of": past, "evidence": [evidence],
+                "sources": {source: 1}, "recurrence_of": past, "merged_into": None, "evidence": [evidence],
             },
             category, east_m, accuracy_m, time_ms, time_ms, time_ms,
             devices={device} if device and east_m is not None else set(),
@@ -367,9 +367,10 @@ class ContractCity:
             return Answer("illegal_transition")
         self.applied[key] = came_ms
         incident.ended_ms = time_ms if status in ("closed", "rejected") else None
+        merged_into = message.get("duplicate_of") if status in ("closed", "rejected") else None
         incident.fields |= {
             "version": incident.fields["version"] + 1, "status": status, "updated_at": written(came_ms),
-            "closed_at": written(time_ms) if status == "closed" else None,
+            "closed_at": written(time_ms) if status == "closed" else None, "merged_into": merged_into,
         }  # fmt: skip
         incident.changed(tell=True)
         return Answer("applied", name)
@@ -402,6 +403,8 @@ _RULES = {"in window": "best_open", "before its end": "best_ended", "reopened": 
 
 def _how(one: Known, time_ms: int, held_from: int) -> str | None:
     """How a report near an incident comes together with it; None if not at all."""
+    if one.fields.get("merged_into"):
+        return None
     window_start, window_end = one.last_ms - one.window_ms, one.last_ms + one.window_ms
     covers = window_start <= time_ms <= window_end and window_end >= held_from
     if one.ended_ms is None:

@@ -64,6 +64,7 @@ class Said:
     time_ms: int
     ingested_ms: int
     offset: int
+    duplicate_of: str | None = None
 
 
 STEPS = {
@@ -105,6 +106,8 @@ class Open:
     ended_ms: int | None = None
     recurrence_of: int | None = None
     has_recurred: bool = False
+    merged_into: str | None = None
+    """The incident that goes on in its place."""
     witness_count: int = 1
     odds: int | None = None
     """Log-odds in thousandths; None where nobody knows."""
@@ -265,6 +268,7 @@ class Definition:
             old,
             status=status,
             ended_ms=said.time_ms if status in ("closed", "rejected") else None,
+            merged_into=said.duplicate_of if status in ("closed", "rejected") else None,
             version=old.version + 1,
             updated_ms=said.ingested_ms,
         )
@@ -609,6 +613,8 @@ class Definition:
 
     def _how(self, incident: Open, time_ms: int, held_from: int, *, is_same: bool) -> str | None:
         """How a report of that time, near the incident, would come together with it; None if not at all."""
+        if incident.merged_into is not None:
+            return None
         category = self.categories[incident.category]
         window_ms = round(category.window_s * 1000)
         if is_same:

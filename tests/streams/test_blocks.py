@@ -80,7 +80,7 @@ row = st.fixed_dictionaries(
 feedback = st.builds(
     Feedback, st.integers(0, 8), st.integers(0, 5), texts, *[st.integers(0, 2**64 - 1)] * 4,
     *[st.integers(-(2**61), 2**61)] * 2, st.integers(0, 2**31 - 1), st.integers(0, 2**61), st.integers(0, 2**31 - 1),
-    texts, st.none() | st.binary(max_size=3), st.binary(max_size=5),
+    texts, st.none() | st.binary(max_size=3), st.binary(max_size=5), st.none() | texts,
 )  # fmt: skip
 
 

@@ -148,12 +148,14 @@ def feedback_of(said: Sequence[tuple[int, Said]]) -> list[Feedback]:
             before, [action.value for action in ACTIONS].index(one.action), one.group, *one.key,
             mixed(one.id + 1000) ^ mixed(int.from_bytes(one.group.encode())),
             mixed(one.key[0] * 3 + one.key[1] + 1), one.time_ms, one.ingested_ms,
-            0, one.offset, 0, "", None, b"",
+            0, one.offset, 0, "", None, b"", one.duplicate_of,
         )
         for before, one in said
     ]  # fmt: skip
 
 
+ORIGINALS = {str(number): number for number in range(4)}
+"""What incidents may be called duplicates of, by the number that the core knows it by."""
 RESULTS = ("applied", "repeated", "redelivered", "unknown_incident", "illegal_transition")
 
 
@@ -269,6 +271,7 @@ def incident_of(row: np.void) -> Open:
         None if row["ended_ms"] == NEVER else int(row["ended_ms"]),
         None if row["recurrence_of"] < 0 else int(row["recurrence_of"]),
         bool(row["superseded"]),
+        None if row["merged_into"] < 0 else str(row["merged_into"]),
         int(row["witness_count"]),
         None if row["odds"] == UNKNOWN_ODDS else int(row["odds"]),
         int(row["accuracy_cm"]),
@@ -337,7 +340,7 @@ def compare_batch(
         history[answer.incident].append((2 * len(rows) - 1, oracle.incidents[answer.incident], is_due))
         for left in {one.left for one in answer.corrections}:
             history[left].append((2 * len(rows) - 1, oracle.incidents[left], True))
-    decided = dedupe.apply(columns(rows), feedback=columns_of(feedback_of(said), groups))
+    decided = dedupe.apply(columns(rows), feedback=columns_of(feedback_of(said), groups, ORIGINALS))
     dedupe.check()
     assert answers_of(decided) == [Answer(answer.outcome, answer.incident) for answer in answers]
     for number, answer in enumerate(answers):
@@ -446,6 +449,7 @@ def histories(draw: st.DrawFn, place: str) -> list[Row | Said | Tick]:
                     T0 + clock - draw(st.sampled_from([0, 0, 1, 3_600_000])),
                     T0 + clock,
                     draw(st.sampled_from([number, number, 1])),
+                    draw(st.sampled_from([None, None, None, *ORIGINALS])),
                 )
             )
             continue

@@ -88,6 +88,8 @@ class Word:
     id: str | None
     platform: str | None
     wrong: str | None
+    original: int | None
+    """What it is called a duplicate of: the last incident but so many."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ WORDS = st.builds(
     weighted(None, "1", "2", one_in=4),
     weighted(None, "b", one_in=4),
     weighted(None, "city", "group", "hash", one_in=20),
+    weighted(None, 0, 1, 3, one_in=4),
 )
 WAITS = st.builds(Wait, st.sampled_from(STEPS_S))
 
@@ -239,6 +242,8 @@ class Endings(RuleBasedStateMachine):
                                    "action": said.action.value, "incident_id": name}  # fmt: skip
         if said.platform is not None:
             message["platform"] = said.platform
+        if said.original is not None and (original := names[said.original % len(names)]) != name:
+            message["duplicate_of"] = original
         record = SourceRecord(FEEDBACK, 0, self.offset, self.clock_ms, name.encode(), _json(message))
         self.waiting.append((record, message, None, None))
 
@@ -375,7 +380,7 @@ class Endings(RuleBasedStateMachine):
 
 
 _UNTOLD = {
-    "lon", "lat", "layer_codes", "sla_due_at", "overdue", "merged_into",
+    "lon", "lat", "layer_codes", "sla_due_at", "overdue",
 }  # fmt: skip
 """Compared apart, or null until later."""
 

@@ -95,6 +95,7 @@ def test_feedback_with_a_key_that_no_block_could_carry_is_too_large():
         ({"duplicate_of": "990100-covers-" + "1" * 32}, None),
         ({"misjoined": [{"source": "video", "report_id": "E1"}]}, None),
         ({"duplicate_of": "990100-covers-" + "0" * 32}, ("out_of_range", "duplicate_of")),
+        ({"duplicate_of": "880100-covers-" + "1" * 32}, ("unknown_incident", "duplicate_of")),
         ({"misjoined": [{"source": "radar", "report_id": "E1"}]}, ("wrong_type", "misjoined")),
         ({"misjoined": [{"source": "video", "report_id": "E1"}] * 1001}, ("out_of_range", "misjoined")),
         ({"misjoined": ["E1"]}, ("wrong_type", "misjoined")),

@@ -10,7 +10,7 @@ from dedupe_definition import STEPS, Row, Said, Tick
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_dedupe import MANHOLE, PACKS, T0, compare_batch, dedupe_of, definition_of
+from test_dedupe import MANHOLE, ORIGINALS, PACKS, T0, compare_batch, dedupe_of, definition_of
 
 from streams.feedback import ACTIONS, ILLEGAL, STATUSES, TRANSITION
 from streams.intake import SourceRecord
@@ -56,11 +56,12 @@ class LifeOfAnIncident(RuleBasedStateMachine):
         action=st.sampled_from([*STEPS, "close", "close"]),
         back_ms=st.sampled_from([0, 0, 1, 3_600_000]),
         id_=st.integers(1, 6),
+        duplicate_of=st.sampled_from([None, None, *ORIGINALS]),
     )
-    def feedback(self, about: tuple[int, int], action: str, back_ms: int, id_: int) -> None:
+    def feedback(self, about: tuple[int, int], action: str, back_ms: int, id_: int, duplicate_of: str | None) -> None:
         self.number += 1
         at = self.clock_ms
-        self.waiting.append(Said(id_, action, "covers", about, at - back_ms, at, self.number))
+        self.waiting.append(Said(id_, action, "covers", about, at - back_ms, at, self.number, duplicate_of))
 
     @rule(by_ms=st.sampled_from([1, 599_999, 3_600_000, 3_600_001, 7_200_000, DAY_MS, 400 * DAY_MS]))
     def time_passes(self, by_ms: int) -> None:
@@ -229,6 +230,37 @@ def test_what_was_seen_before_the_closing_joins_also_when_the_window_had_ended(c
     assert city.report(at=at, heard=heard, source="hotline", category="manhole") == outcome
     closed = next(one for one in city.shard.incidents() if one.incident_id == incident)
     assert (closed.status, closed.report_count) == ("open" if outcome == "reopened" else "closed", 2)
+
+
+def test_a_duplicate_is_joined_by_nothing_more_and_its_original_is(city):
+    original = begun(city)
+    assert city.report(at="00:00:00", source="hotline", category="manhole", where=(41.0, 0.0)) == "opened"
+    (duplicate,) = {one.incident_id for one in city.shard.incidents()} - {original}
+    assert city.say("reject", duplicate, at="00:01:00", duplicate_of=original) == "applied"
+    for at in ("00:00:30", "00:02:00"):  # before and after
+        assert city.report(at=at, source="hotline", category="manhole", where=(38.0, 0.0)) == "joined"
+    of = {one.incident_id: one for one in city.shard.incidents()}
+    assert (of[duplicate].status, of[duplicate].merged_into, of[duplicate].report_count) == ("rejected", original, 1)
+    assert (of[original].merged_into, of[original].report_count) == (None, 3)
+    city.restart()
+    assert {one.incident_id: one for one in city.shard.incidents()} == of
+
+
+def test_whoever_reopens_a_duplicate_takes_it_for_an_event_of_its_own(city):
+    incident, another = begun(city), "990100-covers-" + "0" * 32
+    city.say("close", incident, at="00:01:00", duplicate_of=another)
+    assert city.one().merged_into == another
+    city.say("reopen", incident, at="00:02:00")
+    assert city.one().merged_into is None
+    assert city.report(at="00:03:00", source="hotline", category="manhole") == "joined"
+
+
+def test_what_goes_on_is_no_duplicate_yet_whatever_is_said_of_it(city):
+    """It is learnt from; who goes there still goes."""
+    incident = begun(city)
+    city.say("dispatch", incident, at="00:01:00", duplicate_of="990100-covers-" + "0" * 32)
+    assert city.one().merged_into is None
+    assert city.report(at="00:02:00", source="hotline", category="manhole") == "joined"
 
 
 def test_the_same_feedback_twice_is_applied_once_and_out_of_order_is_refused(city):
