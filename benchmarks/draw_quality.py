@@ -99,7 +99,8 @@ def draw(results: dict[str, Any], out: Path) -> None:
     stages = {name: stage for name, stage in results["stages"].items() if name in TITLES}
     names = list(dict.fromkeys(name for stage in stages.values() for name in stage["methods"]))
     others = iter(STYLES)
-    styles = {name: (OURS, "*") if name.startswith("service") else next(others) for name in names}
+    ours = iter(("X", "*"))  # as it stands, and fitted
+    styles = {name: (OURS, next(ours)) if name.startswith("service") else next(others) for name in names}
     rows = len(stages)
     height = 3.6 * rows + 0.7
     with matplotlib.rc_context({"svg.hashsalt": "quality", "font.family": "DejaVu Sans"}):
