@@ -275,13 +275,13 @@ def _decoded(decode: Callable[[bytes], T], line: bytes, name: str, number: int) 
 
 
 def _final_incident(incident_id: str, merged_into: Mapping[str, str]) -> str:
-    """The incident at the end of a chain of merges."""
-    here = incident_id
-    for _ in range(len(merged_into) + 1):
-        if here not in merged_into:
-            return here
-        here = merged_into[here]
-    raise EvaluationError(f"incident {incident_id!r} is merged into itself by way of others; its merged_into is broken")
+    """The incident at the end of a chain of merges; of a circle, each a duplicate of the next, the one of least id."""
+    chain = [incident_id]
+    while (following := merged_into.get(chain[-1])) is not None:
+        if following in chain:
+            return min(chain[chain.index(following) :])
+        chain.append(following)
+    return chain[-1]
 
 
 # ------------------------------------------------------------------------------------------------------- scoring

@@ -1,7 +1,7 @@
 """What dispatchers' feedback says of which reports speak of one event: labels for `citybrain fit`.
 
-Whoever accepted an incident, sent somebody there, or ended it with a repair has seen its reports, and takes them for
-one event.  `duplicate_of` says that two incidents are one, `misjoined` that a report is of another event than its
+Whoever accepted an incident, sent somebody there, or ended it with a repair has seen its reports so far, and takes them
+for one event.  `duplicate_of` says that two incidents are one, `misjoined` that a report is of another event than its
 incident; of which, nobody says, so it is taken for one of its own.  An incident that nobody saw to, or that was
 rejected with nothing more, is unknown: a false alarm, another office's, a duplicate of nobody says what.
 """
@@ -30,7 +30,7 @@ class FeedbackLabels:
     flag : int64
         1 for a report after the first of its event, 0 for the first, `NONE` where nothing is known.
     seen_to : int
-        Incidents that somebody saw to, and those that are called duplicates or have one.
+        Incidents that somebody saw to, and those that were called duplicates or had one.
     duplicates, misjoined : int
         Pairs of incidents that are one event; reports that are of another event than their incident.
     unknown : int
@@ -46,31 +46,40 @@ class FeedbackLabels:
 
 
 def labels_of(
-    incidents: Sequence[str], reports: Sequence[tuple[str, str]], feedback: Iterable[FeedbackMessage]
+    incidents: Sequence[str],
+    reports: Sequence[tuple[str, str]],
+    came_ms: Sequence[int],
+    feedback: Iterable[tuple[int, FeedbackMessage]],
 ) -> FeedbackLabels:
     """Labels of ``reports`` (source and id), each in the incident beside it, as ``feedback`` has them.
 
-    Reports are in stream order; feedback may be in any, and may say a thing twice.
+    Reports are in stream order, ``came_ms`` is when each was ingested; feedback is in stream order, each with its time.
+    What came to an incident after it was last seen to is unknown; a reopening takes back what made it a duplicate.
     """
     known, members = set(incidents), set(zip(incidents, reports, strict=True))
-    seen_to: set[str] = set()
-    pairs: set[tuple[str, str]] = set()
+    seen_ms: dict[str, int] = {}
+    original_of: dict[str, str] = {}
     misjoined: set[tuple[str, tuple[str, str]]] = set()
-    for one in feedback:
-        if one.action in _SEEN_TO or one.misjoined:
-            seen_to.add(one.incident_id)
+    for time_ms, one in feedback:
+        about = [one.incident_id] if one.action in _SEEN_TO or one.misjoined else []
+        if one.action == Action.REOPEN.value:
+            original_of.pop(one.incident_id, None)
         if one.duplicate_of is not None:
-            pairs.add((min(one.incident_id, one.duplicate_of), max(one.incident_id, one.duplicate_of)))
+            original_of[one.incident_id] = one.duplicate_of
+            if known.issuperset((one.incident_id, one.duplicate_of)):
+                about = [one.incident_id, one.duplicate_of]
+        for name in about:
+            seen_ms[name] = max(time_ms, seen_ms.get(name, time_ms))
         misjoined.update((one.incident_id, (report.source, report.report_id)) for report in one.misjoined)
-    named = seen_to.union(*pairs)
-    duplicates = {pair for pair in pairs if known.issuperset(pair)}
-    seen_to = (seen_to & known).union(*duplicates)
+    named = set(seen_ms).union(*original_of.items())
+    duplicates = {pair for pair in original_of.items() if known.issuperset(pair)}
+    seen_to = set(seen_ms) & known
     first_of = _joined(sorted(duplicates))
     numbers: dict[object, int] = {}
     cluster = np.full(len(incidents), NONE, np.int64)
     flag = np.full(len(incidents), NONE, np.int64)
     for row, (incident, report) in enumerate(zip(incidents, reports, strict=True)):
-        if incident in seen_to:
+        if incident in seen_to and came_ms[row] <= seen_ms[incident]:
             alone = (incident, report) in misjoined
             event = (incident, report) if alone else first_of.get(incident, incident)
             flag[row] = event in numbers

@@ -164,7 +164,7 @@ class LabelledStream:
     def labelled_by_feedback(self, until_ms: int | None = None) -> tuple[LabelledReports, FeedbackLabels]:
         """All that was taken in, labelled by the feedback among it; what came at ``until_ms`` or later is left out.
 
-        Raises `LabelError` where there is no feedback.
+        Raises `LabelError` where there is no feedback, or none about an incident of the recording.
         """
         said = [one for one in self._feedback if until_ms is None or one.time_ms < until_ms]
         if not said:
@@ -174,6 +174,16 @@ class LabelledStream:
             )
         reports = LocatedReports.concatenate(self._parts)
         names = zip((SOURCES[number] for number in reports.source.tolist()), reports.report_id.tolist(), strict=True)
-        labels = labels_of(self._incidents, list(names), (_MESSAGE.decode(one.value) for one in said))
+        labels = labels_of(
+            self._incidents,
+            list(names),
+            reports.ingested_ms.tolist(),
+            [(one.time_ms, _MESSAGE.decode(one.value)) for one in said],
+        )
+        if not labels.seen_to:
+            raise LabelError(
+                "the feedback tells of no incident that this city makes of the recording; "
+                f"{labels.unknown:,} others are named, so --city may not be the pack that they were made with"
+            )
         labelled = LabelledReports(self._pack, self._intake.terms, reports, labels.cluster, labels.flag)
         return labelled if until_ms is None else labelled.before(until_ms), labels

@@ -223,7 +223,7 @@ class FeedbackMessage(msgspec.Struct, kw_only=True):
     that numbers its messages anew for each incident.
 
     `duplicate_of` and `misjoined` are what `citybrain fit` learns from.  An incident that ends as a duplicate is joined
-    by nothing more; the other one is.
+    by nothing more: what comes joins the other one if it is near enough, else it founds one.
     """
 
     id: Id

@@ -65,7 +65,8 @@ def rehearse(
     ----------
     step_s : float, optional
         How much time passes between one look of the centre and the next, at most and by default
-        ``model.dispatch.first_look_s``.  Changes no result.
+        ``model.dispatch.first_look_s``.  Changes nothing but, where an incident gets several reports at once, which
+        of them a crew may name as misjoined: a centre is told of the first and the latest.
     heard : callable, optional
         Given what the service decided, step by step.
     """

@@ -171,8 +171,8 @@ _MEANING = {
     "where the city's pack does not say how far any of their sources is believed.",
     "sla_due_at": "By when it must be closed. Null until deadlines are watched.",
     "overdue": "Whether that time has passed. Null until deadlines are watched.",
-    "merged_into": "The incident that this one was ended as a duplicate of; what is reported goes there. Its own "
-    "reports stay its own.",
+    "merged_into": "The incident that this one was ended as a duplicate of. Its own reports stay its own; a later "
+    "one joins the other if it is near enough, else it founds one.",
     "recurrence_of": "The earlier incident at the same place that this one repeats.",
     "pack_version": "Hash of the city's settings by which it was decided.",
     "evidence": "Its first and its latest report.",

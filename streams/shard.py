@@ -170,8 +170,10 @@ class Shard:
             self._pack_versions.append(pack_version)
         reports, feedback, kept, quiet_readings = self._judge(reports, feedback, owns)
         self._copies.unify(reports, self.terms)
+        before = len(self._originals)
         columns = columns_of(feedback, self.terms.groups, self._originals) if feedback else None
         decided = self.dedupe.apply(reports, self._pack_versions.index(pack_version), columns)
+        self._forget_originals(before, decided)
         corrections = self._corrections(reports, decided)
         snapshot_evidence = self._gather_evidence(reports, decided, corrections, tells=self._tells and not silent)
         redelivered = int((decided.outcome == REDELIVERED).sum())
@@ -229,6 +231,13 @@ class Shard:
         before = np.searchsorted(kept, [one.before for one in feedback]).tolist()
         moved = [msgspec.structs.replace(one, before=count) for one, count in zip(feedback, before, strict=True)]
         return judged.take(kept), moved, kept, quiet
+
+    def _forget_originals(self, before: int, decided: Decided) -> None:
+        """Let go of the newest that no incident went into, so that what is refused takes no room."""
+        applied = decided.feedback[decided.feedback["result"] == APPLIED]
+        used = int(applied["merged_into"].max(initial=-1))
+        while len(self._originals) > max(before, used + 1):
+            self._originals.popitem()
 
     def _answer_feedback(self, feedback: Sequence[Feedback], decided: Decided, decisions: Decisions) -> None:
         results, statuses = decided.feedback["result"].tolist(), decided.feedback["status"].tolist()

@@ -57,7 +57,7 @@ class DispatchCentre:
 
     Each time an incident is opened or reopened its whole way is drawn at once, from the seed, its id and how often that
     was; so what the centre says does not depend on how many incidents it is told of at once, nor on their order, but
-    for which of two is the other's duplicate.
+    for which of two is the other's duplicate, and for which of many reports at once its crews know of.
     Nothing that it says about an incident arrives sooner than ``first_look_s`` after the `updated_at` of what told it.
     Memory grows with the incidents.
     """
@@ -160,7 +160,11 @@ class DispatchCentre:
     def _taken_for(self, incident: Incident, thing: Hashable | None, chance: Random) -> str | None:
         """The incident that this one is said to be a duplicate of: rightly, or because it is the one next to it."""
         model = self._model
-        first = None if thing is None else self._first_about.setdefault(thing, incident.incident_id)
+        first = None
+        if thing is not None:
+            first = self._first_about.get(thing)
+            if first is None or self._status[first] in _ENDED:
+                first = self._first_about[thing] = incident.incident_id
         cell = incident.grid_code, incident.category
         latest = self._latest_in_cell.get(cell)
         self._latest_in_cell[cell] = incident.incident_id

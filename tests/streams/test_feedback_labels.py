@@ -35,9 +35,13 @@ def feedback(action, incident, duplicate_of=None, misjoined=()):
     )
 
 
-def labels(members, said):
-    """Labels of ``members``, pairs of an incident and a ticket's id."""
-    return labels_of([incident for incident, _ in members], [("hotline", report) for _, report in members], said)
+def labels(members, said, *, came_ms=None):
+    """Labels of ``members``, pairs of an incident and a ticket's id, of whom all had come unless ``came_ms`` says when.
+
+    One thing is said a millisecond, from 0 on.
+    """
+    incidents, reports = [incident for incident, _ in members], [("hotline", report) for _, report in members]
+    return labels_of(incidents, reports, came_ms or [0] * len(members), list(enumerate(said)))
 
 
 MEMBERS = [("A", "1"), ("B", "2"), ("A", "3"), ("C", "4"), ("B", "5")]
@@ -55,6 +59,7 @@ MEMBERS = [("A", "1"), ("B", "2"), ("A", "3"), ("C", "4"), ("B", "5")]
         ([feedback("close", "A", misjoined=["3"])], [0, NONE, 1, NONE, NONE], [0, NONE, 0, NONE, NONE]),
         ([feedback("close", "A", misjoined=["4"])], [0, NONE, 0, NONE, NONE], [0, NONE, 1, NONE, NONE]),
         ([feedback("reject", "B", "A"), feedback("reject", "C", "B")], [0, 0, 0, 0, 0], [0, 1, 1, 1, 1]),
+        ([feedback("reject", "B", "A"), feedback("reopen", "B")], [0, 1, 0, NONE, 1], [0, 0, 1, NONE, 1]),
     ],
 )
 def test_what_somebody_saw_to_is_known_and_nothing_else(said, cluster, flag):
@@ -69,6 +74,14 @@ def test_what_is_named_and_not_there_is_counted_and_teaches_nothing():
     assert (got.seen_to, got.duplicates, got.misjoined, got.unknown) == (1, 0, 1, 3)
 
 
+def test_what_came_to_an_incident_after_it_was_last_seen_to_is_unknown():
+    """Nobody has read it, and the service's own joins teach nothing."""
+    said = [feedback("accept", "A"), feedback("reject", "C", "B"), feedback("close", "A")]
+    got = labels(MEMBERS, said, came_ms=[0, 1, 3, 0, 2])
+    assert got.cluster.tolist() == [0, 1, NONE, 1, NONE]
+    assert got.flag.tolist() == [0, 0, NONE, 1, NONE]
+
+
 _INCIDENTS = st.sampled_from("ABCDEFXY")
 _SAID = st.builds(
     feedback,
@@ -79,21 +92,25 @@ _SAID = st.builds(
 )
 
 
-@given(st.lists(st.sampled_from("ABCDEF"), max_size=10), st.lists(_SAID, max_size=6))
-def test_two_reports_are_one_event_where_a_walk_over_what_was_said_leads_from_one_to_the_other(incidents, said):
-    members = [(incident, str(row)) for row, incident in enumerate(incidents)]
-    got = labels(members, said)
-    there = set(incidents)
-    next_to = {
-        (one, other)
-        for message in said
-        if message.duplicate_of is not None
-        for one, other in ((message.incident_id, message.duplicate_of), (message.duplicate_of, message.incident_id))
-        if one in there and other in there
-    }
-    looked_at = {message.incident_id for message in said if message.action in SEEN_TO or message.misjoined}
-    looked_at |= {one for one, _ in next_to}
-    apart = {(message.incident_id, report.report_id) for message in said for report in message.misjoined}
+@given(st.lists(st.tuples(st.sampled_from("ABCDEF"), st.integers(0, 6)), max_size=10), st.lists(_SAID, max_size=6))
+def test_two_reports_are_one_event_where_a_walk_over_what_was_said_leads_from_one_to_the_other(came, said):
+    members = [(incident, str(row)) for row, (incident, _) in enumerate(came)]
+    got = labels(members, said, came_ms=[at_ms for _, at_ms in came])
+    there = {incident for incident, _ in came}
+    next_to, apart, looks = set(), set(), []
+    for at_ms, message in enumerate(said):
+        one, other = message.incident_id, message.duplicate_of
+        later = said[at_ms + 1 :]
+        is_last_word = not any(
+            word.incident_id == one and (word.action == "reopen" or word.duplicate_of is not None) for word in later
+        )
+        if other is not None and {one, other} <= there:
+            looks += [(one, at_ms), (other, at_ms)]
+            if is_last_word:
+                next_to |= {(one, other), (other, one)}
+        if message.action in SEEN_TO or message.misjoined:
+            looks.append((one, at_ms))
+        apart |= {(one, report.report_id) for report in message.misjoined}
 
     def leads(one, other):
         reached, before = {one}, set()
@@ -102,8 +119,9 @@ def test_two_reports_are_one_event_where_a_walk_over_what_was_said_leads_from_on
             reached = before | {end for start, end in next_to if start in before}
         return other in reached
 
-    for row, member in enumerate(members):
-        assert (got.cluster[row] == NONE) == (member[0] not in looked_at) == (got.flag[row] == NONE)
+    for row, (incident, came_ms) in enumerate(came):
+        is_read = any(name == incident and came_ms <= at_ms for name, at_ms in looks)
+        assert (got.cluster[row] != NONE) == is_read == (got.flag[row] != NONE)
     for one, other in combinations(range(len(members)), 2):
         if NONE not in (got.cluster[one], got.cluster[other]):
             together = not {members[one], members[other]} & apart and leads(members[one][0], members[other][0])
@@ -171,7 +189,7 @@ def test_those_who_say_nothing_of_duplicates_teach_what_the_service_did(pack):
     got, said = stream.labelled_by_feedback()
     assert (said.duplicates, said.misjoined) == (0, 0)
     assert said.seen_to > 100
-    assert got.is_complete
+    assert (got.cluster != NONE).mean() > 0.7
 
 
 def test_what_is_said_later_is_not_learnt_from(seen_by_all):
