@@ -13,6 +13,7 @@ A catalogue can be written in more ways than this knows, so what comes out is re
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -59,10 +60,13 @@ def fitted_catalogue(files: Mapping[str, bytes], pack: CityPack, fitted: Fitted,
 
     Raises `WritingError` where what comes out does not say that.
     """
-    categories = {one.code: fitted.category(one) for one in pack.categories if one.group in fitted.rows}
+    weighed = _with_match(files[CATALOGUE])
+    categories = {
+        one.code: fitted.category(one) for one in pack.categories if one.group in fitted.rows or one.code in weighed
+    }
     labels = sum(fitted.labels.values())
     reasons = {
-        code: f"{fitted.labels[one.group]} labelled reports of the group {one.group}"
+        code: f"{fitted.labels.get(one.group, 0)} labelled reports of the group {one.group}"
         for code, one in categories.items()
     }
     common = with_row(pack.categories[0], fitted.common).match
@@ -77,13 +81,19 @@ def fitted_catalogue(files: Mapping[str, bytes], pack: CityPack, fitted: Fitted,
             f"cannot be edited, what comes of it is no catalogue ({error.faults[0]}); {_REMEDY}"
         ) from error
     for was, now in zip(pack.categories, read.categories, strict=True):
-        if was.code in categories and _plain(now) != _plain(categories[was.code]):
+        if _plain(now) != _plain(fitted.category(was)):
             raise WritingError(f"category {was.code!r} is written in a way that cannot be edited; {_REMEDY}")
     if {_pair(one): one.similarity for one in read.related} != {
         _pair(one): one.similarity for one in (*fitted.labelled.pack.related, *related)
     }:
         raise WritingError("its [[related]] are written in a way that cannot be edited; write each as a table")
     return made[CATALOGUE]
+
+
+def _with_match(catalogue: bytes) -> set[str]:
+    """The categories that have a ``[category.match]``: without a row of their own they are weighed as all are."""
+    tables = tomllib.loads(catalogue.decode("utf-8-sig")).get("category", [])
+    return {str(one["code"]) for one in tables if "match" in one}
 
 
 def fitted_pairs(catalogue: bytes) -> set[frozenset[str]]:

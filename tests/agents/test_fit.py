@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from planted_events import pack_files, reported
+from planted_events import DAY_MS, pack_files, reported
 
 from agents.commands import main
 from packs import make_sample
 from streams.pack import load_pack
-from streams.recording import write_recording
+from streams.recording import RecordedMessage, write_recording
 
 SAMPLE = Path(make_sample.__file__).parent / "sample"
 
@@ -109,6 +109,16 @@ def test_without_a_truth_the_feedback_of_dispatchers_is_learnt_from(tmp_path):
     assert load_pack(out).version != load_pack(SAMPLE).version
     told = json.loads(run(day, "--city", SAMPLE, "--out", tmp_path / "again", "--no-expectation", "--json").stdout)
     assert told["feedback"]["seen_to"] > told["feedback"]["duplicates"] > 0
+
+
+def test_feedback_about_incidents_of_another_pack_is_refused_in_words(city, tmp_path):
+    messages, _ = reported(1)
+    said = {"id": "f", "time": DAY_MS, "action": "close", "incident_id": "990100-lights-" + "0" * 32}
+    path = tmp_path / "days.jsonl"
+    write_recording(path, [*messages, RecordedMessage("dispatch.feedback", json.dumps(said).encode())])
+    done = run(path, "--city", city, "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "1 others are named, so --city may not be the pack that they were made with" in done.output
 
 
 def test_a_recording_that_neither_truth_nor_feedback_goes_with_is_refused(city, recording, tmp_path):

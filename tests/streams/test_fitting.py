@@ -101,6 +101,16 @@ def test_with_few_labels_a_group_keeps_the_reach_of_its_pack_and_is_weighed_as_a
     assert now.match.prior == fitted.common["prior"]
 
 
+def test_what_is_written_of_a_group_with_few_labels_is_what_was_fitted(labelled):
+    """Its own [category.match] was another's, or an earlier fit's; what is never fitted stays in it."""
+    few, _ = with_labelled_trees(labelled, OWN_ROW_LABELS // 2)
+    fitted = fit(few, effort=EFFORT)
+    read = parse_pack({**pack_files(), "catalogue.toml": catalogue(fitted, labelled.pack)})
+    tree = read.categories[read.category_index("tree")]
+    assert tree.match.spread_m == fitted.common["spread_m"]
+    assert tree.match.rethink == 70
+
+
 def test_with_enough_labels_a_group_has_a_row_of_its_own(labelled):
     enough, count = with_labelled_trees(labelled, OWN_ROW_LABELS)
     assert count < OWN_ROW_LABELS + 5

@@ -246,6 +246,17 @@ def test_a_duplicate_is_joined_by_nothing_more_and_its_original_is(city):
     assert {one.incident_id: one for one in city.shard.incidents()} == of
 
 
+def test_names_in_feedback_that_is_refused_or_ends_nothing_are_let_go(city):
+    incident, nobody = begun(city), "990100-covers-" + "f" * 32
+    for number in range(20):
+        another = f"990100-covers-{number:032x}"
+        assert city.say("close", nobody, at="00:01:00", duplicate_of=another) == "unknown_incident"
+        assert city.say("reopen", incident, at="00:01:00", duplicate_of=another) == "illegal_transition"
+    assert city.say("close", incident, at="00:02:00", duplicate_of=nobody) == "applied"
+    assert city.one().merged_into == nobody
+    assert list(city.shard._originals) == [nobody]
+
+
 def test_whoever_reopens_a_duplicate_takes_it_for_an_event_of_its_own(city):
     incident, another = begun(city), "990100-covers-" + "0" * 32
     city.say("close", incident, at="00:01:00", duplicate_of=another)

@@ -189,6 +189,13 @@ def test_what_has_ended_has_no_duplicates(pack):
     assert not duplicates(one)
 
 
+def test_after_an_end_the_next_about_the_same_thing_has_duplicates_of_its_own(pack):
+    one = centre(pack, "dispatch.duplicate_seen = 1", OneThing())
+    told = [incident(0), incident(0, status="closed"), incident(1), incident(2)]
+    one.hear(told)
+    assert duplicates(one) == {told[3].incident_id: ("reject", told[2].incident_id)}
+
+
 def test_now_and_then_the_one_next_to_it_is_taken_for_the_same(pack):
     one = centre(pack, "dispatch.duplicate_seen = 0\ndispatch.duplicate_mistaken = 0.2")
     told = [incident(number) for number in range(200)]
