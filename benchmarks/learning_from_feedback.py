@@ -9,6 +9,7 @@ their truth.  Scored are two other weeks without feedback, those of `benchmarks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -42,7 +43,7 @@ def measure(fitted: Fitted | None, weeks: list[LabelledReports]) -> dict[str, ob
         if fitted is None:
             incident = Replayed().predict(week)
         else:
-            incident = Fitted(labels_of(week), fitted.common, fitted.rows, fitted.labels).incidents()
+            incident = replace(fitted, labelled=labels_of(week)).incidents()
         parts.append(scored(week, incident, np.ones(len(week), bool)))
     of_all = together(parts)
     resampled = Resampled(of_all.cluster)

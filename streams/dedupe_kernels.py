@@ -460,7 +460,7 @@ def _apply_feedback(
     _write_key(keys, key, one.id_hi, one.id_lo, number, one.ingested_ms, one.partition, one.offset, one.index)
     incidents[number].status = status
     incidents[number].ended_ms = one.time_ms if status >= _CLOSED else NEVER
-    incidents[number].merged_into = one.merged_into if status >= _CLOSED else -1
+    incidents[number].merged_into = one.merged_into
     incidents[number].version += 1
     incidents[number].updated_ms = one.ingested_ms
     # Dropped long ago, and what is said of it now may make it match once more.

@@ -118,8 +118,12 @@ COLUMNS = np.dtype(
     ]
 )  # fmt: skip
 """Feedback as the core takes it.  ``group`` is -1 where no report was ever of it, ``merged_into`` a number for the
-incident that goes on in its place, -1 for none; the core fills ``result``, the
-``status`` that it met, and ``incident``, -1 for none."""
+incident that goes on in its place, -1 for none; the core fills ``result``, the ``status`` that it met, and
+``incident``, -1 for none."""
+
+
+_ENDING = {ACTIONS.index(Action.CLOSE), ACTIONS.index(Action.REJECT)}
+"""Only what ends an incident puts another in its place."""
 
 
 def columns_of(feedback: Sequence[Feedback], groups: dict[str, int], originals: dict[str, int]) -> npt.NDArray[np.void]:
@@ -129,9 +133,10 @@ def columns_of(feedback: Sequence[Feedback], groups: dict[str, int], originals: 
             (
                 one.before, one.action, groups.get(one.group, -1), one.incident_hi, one.incident_lo,
                 one.id_hi, one.id_lo, one.time_ms, one.ingested_ms, one.partition, one.offset, one.index,
-                -1 if one.duplicate_of is None else originals.setdefault(one.duplicate_of, len(originals)), 0, 0, -1,
+                -1 if name is None else originals.setdefault(name, len(originals)), 0, 0, -1,
             )
             for one in feedback
+            for name in [one.duplicate_of if one.action in _ENDING else None]
         ],
         COLUMNS,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 The text is edited, not made anew: categories, labels, comments and their order stay.  What changes is
 
-- ``radius_m`` and ``window_s`` of the categories with labels, each in its own line;
+- ``radius_m`` and ``window_s`` of the categories that have a row of their own, each in its own line;
 - their ``[category.match]``, which holds what differs from ``[match]``;
 - ``[[related]]``, towards the end: how alike the categories of a group are by their labels, where no person said it;
 - ``[match]``, at the end: what holds for all others.

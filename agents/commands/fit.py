@@ -80,11 +80,11 @@ def fit(
 
     Writes to --out a copy of the pack --city whose catalogue.toml has the thresholds, windows, radii, weights and
     related categories found, with comments, to be read and overruled.  Labels may be incomplete: a report not flagged
-    is a weak hint, a category without labels is unknown.  Such a one, and one whose group has fewer than 20, keeps its
-    radius and window and is weighed as all others are together.  A [[related]] that a person wrote stays.
+    is a weak hint, a category without labels is unknown.  Such a one keeps its radius and window and is weighed as all
+    others are together.  A [[related]] that a person wrote stays.
 
     Where nearly all reports are labelled a regression tells the weights in seconds; else a search does, in minutes,
-    and leaves [[related]] alone.
+    leaves [[related]] alone, and takes a category whose group has fewer than 20 labels for one without.
 
     Without --truth dispatchers are believed: whoever accepted an incident or saw to it takes its reports so far for one
     event, `duplicate_of` says that two incidents are one, `misjoined` which reports are of another.  --city must be the
@@ -215,7 +215,7 @@ def _as_dict(
 
 
 def _table(fitted: Fitted, pack: CityPack, before: Figures, after: Figures | None) -> str:
-    """What is changed, a row a category with labels, and what is expected of it."""
+    """What is changed, a row a category with values of its own, and what is expected of it."""
     lines = [
         f"{counted(len(fitted.labelled), 'report')}, {counted(sum(fitted.labels.values()), 'labelled one')} in "
         f"{counted(len(fitted.labels), 'category group')}, {len(fitted.rows)} have enough for values of their own",

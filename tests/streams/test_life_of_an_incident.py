@@ -252,6 +252,7 @@ def test_names_in_feedback_that_is_refused_or_ends_nothing_are_let_go(city):
         another = f"990100-covers-{number:032x}"
         assert city.say("close", nobody, at="00:01:00", duplicate_of=another) == "unknown_incident"
         assert city.say("reopen", incident, at="00:01:00", duplicate_of=another) == "illegal_transition"
+    assert city.say("accept", incident, at="00:01:00", duplicate_of=another) == "applied"
     assert city.say("close", incident, at="00:02:00", duplicate_of=nobody) == "applied"
     assert city.one().merged_into == nobody
     assert list(city.shard._originals) == [nobody]
